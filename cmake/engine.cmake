@@ -1,0 +1,52 @@
+# Builds the engine (cmake/engine) once per package version, compiler and CPU choice, into build/engine/<key>, and imports its archives.
+# The folder lies outside any one build tree so that the release, sanitizer, gcc and clang builds share it.
+include(ExternalProject)
+
+set(LINGUA_PACKAGE ${CMAKE_SOURCE_DIR}/node_modules/llama.rn CACHE PATH "folder of the unpacked llama.rn package")
+set(LINGUA_ENGINE_CACHE ${CMAKE_SOURCE_DIR}/build/engine CACHE PATH "where built engines are kept")
+if(NOT EXISTS ${LINGUA_PACKAGE}/cpp/ggml.c)
+  message(FATAL_ERROR "The llama.rn package is missing. Run `make deps` (or `npm ci`) in ${CMAKE_SOURCE_DIR} first.")
+endif()
+
+# The engine is always built with the system's default compilers, whichever lingua itself is built with: its bits must not depend on
+# a check build's choice.
+file(SHA256 ${CMAKE_SOURCE_DIR}/package-lock.json hash_lock)
+file(SHA256 ${CMAKE_SOURCE_DIR}/cmake/engine/CMakeLists.txt hash_rules)
+execute_process(COMMAND sh -c "cc --version | head -n 1; uname -m" OUTPUT_VARIABLE cc_version)
+set(cpu portable)
+if(LINGUA_NATIVE)
+  # A cached engine must not meet another CPU than the one it was tuned for.
+  execute_process(COMMAND sh -c "grep -m1 -iE '^(flags|features)' /proc/cpuinfo" OUTPUT_VARIABLE cpu)
+endif()
+string(SHA256 key "${hash_lock}${hash_rules}${cc_version}${cpu}")
+string(SUBSTRING ${key} 0 12 key)
+set(engine_dir ${LINGUA_ENGINE_CACHE}/${key})
+set(engine_libs ${engine_dir}/build/libggml.a ${engine_dir}/build/libllama.a ${engine_dir}/build/libllama-common.a)
+
+if(NOT EXISTS ${engine_dir}/build/libllama-common.a OR NOT EXISTS ${engine_dir}/complete)
+  ExternalProject_Add(engine_build
+    SOURCE_DIR ${CMAKE_SOURCE_DIR}/cmake/engine
+    BINARY_DIR ${engine_dir}/build
+    PREFIX ${engine_dir}
+    CMAKE_ARGS -DCMAKE_BUILD_TYPE=None -DLINGUA_PACKAGE=${LINGUA_PACKAGE} -DLINGUA_NATIVE=${LINGUA_NATIVE}
+               -DCMAKE_C_COMPILER=cc -DCMAKE_CXX_COMPILER=c++
+    INSTALL_COMMAND ${CMAKE_COMMAND} -E touch ${engine_dir}/complete
+    BUILD_BYPRODUCTS ${engine_libs}
+    USES_TERMINAL_BUILD ON)
+endif()
+
+file(MAKE_DIRECTORY ${engine_dir}/build/src ${engine_dir}/build/src/ggml-cpu ${engine_dir}/build/src/common)
+function(engine_import name archive)
+  add_library(${name} STATIC IMPORTED GLOBAL)
+  set_target_properties(${name} PROPERTIES IMPORTED_LOCATION ${engine_dir}/build/${archive})
+  target_include_directories(${name} SYSTEM INTERFACE ${engine_dir}/build/src ${engine_dir}/build/src/common
+    ${engine_dir}/build/src/ggml-cpu)
+  target_compile_definitions(${name} INTERFACE GGML_USE_CPU GGML_USE_CPU_REPACK)
+  target_link_libraries(${name} INTERFACE ${ARGN})
+  if(TARGET engine_build)
+    add_dependencies(${name} engine_build)
+  endif()
+endfunction()
+engine_import(engine_ggml libggml.a stdc++ m dl Threads::Threads)
+engine_import(engine_llama libllama.a engine_ggml)
+engine_import(engine_common libllama-common.a engine_llama)

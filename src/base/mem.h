@@ -1,0 +1,19 @@
+/* Memory for sizes we choose ourselves: these abort when the system has none, because no caller
+ * could do better. Sizes that others choose (a frame, a file, a prompt) meet a limit first, and big
+ * ones go through mem_try. Free with free(). */
+#ifndef LINGUA_BASE_MEM_H
+#define LINGUA_BASE_MEM_H
+
+#include <stddef.h>
+
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+void *mem_alloc(size_t size);                      /* uninitialised; size 0 gives a valid pointer */
+void *mem_zalloc(size_t n, size_t size);           /* n * size zero bytes, overflow checked */
+void *mem_realloc(void *p, size_t n, size_t size); /* as realloc(p, n * size), overflow checked */
+char *mem_strdup(const char *s);
+char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void *mem_try(size_t n,
+              size_t size); /* zero bytes, or NULL on overflow or when there is no memory */
+
+#endif

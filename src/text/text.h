@@ -1,0 +1,81 @@
+/* Tokens, chat templates and sampling: everything we take from llama.cpp, behind plain C.
+ *
+ * A `struct text` is a vocabulary (llama.cpp's, loaded without weights) and the model's chat
+ * template. Open it only on a file that modelfile_check_tokenizer has passed: llama.cpp aborts on,
+ * or throws at, vocabularies that are malformed. Every C++ exception stops in text_shim.cpp.
+ * Immutable after open: any thread may tokenise. A sampler belongs to one sequence and one thread
+ * at a time. */
+#ifndef LINGUA_TEXT_TEXT_H
+#define LINGUA_TEXT_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct text;
+struct sampler;
+
+MUST_CHECK enum err text_open(const char *path, struct text **out, struct err_text *et);
+void text_close(struct text *t);
+
+int text_n_vocab(const struct text *t);
+int32_t text_bos(const struct text *t); /* -1 when the vocabulary has none */
+bool text_adds_bos(const struct text *t);
+bool text_is_end(const struct text *t, int32_t token); /* any end-of-generation token */
+
+/* Tokens of n bytes of UTF-8. add_special adds BOS/EOS as the model wants at the start of a text;
+ * parse_special reads
+ * "<|im_end|>" as one control token (for rendered templates, never for what a person typed as plain
+ * text). gives *tokens: free with free(). ERR_LIMIT past TEXT_BYTES_MAX. */
+enum { TEXT_BYTES_MAX = 16 << 20 };
+MUST_CHECK enum err text_tokenize(const struct text *t, const char *s, size_t n, bool add_special,
+                                  bool parse_special, int32_t **tokens, int *n_tokens,
+                                  struct err_text *et);
+
+/* The bytes of one token, not terminated and not always whole UTF-8 characters. Returns their
+ * number (0 for control tokens unless show_special), at most cap; -needed when cap is too small.
+ * ERR cannot happen: an id out of range gives 0. */
+int text_piece(const struct text *t, int32_t token, bool show_special, char *buf, int cap);
+
+/* The UTF-8 bytes at the front of s[0..n) that are whole characters: what may be printed now.
+ * Invalid bytes count as whole. */
+size_t text_utf8_whole(const char *s, size_t n);
+
+struct text_message {
+    const char *role;    /* "system", "user" or "assistant" */
+    const char *content; /* UTF-8 */
+};
+
+bool text_has_template(const struct text *t);
+const char *text_template(const struct text *t); /* NULL when there is none; borrowed */
+
+/* Renders a conversation with the model's own template, with the start of an assistant's turn at
+ * the end when add_assistant. The template is a program from a file, so it runs in a child process
+ * with bounds on memory and time: ERR_LIMIT when it exceeds them, ERR_INPUT with the template's own
+ * complaint. gives *out, terminated: free with free(). */
+MUST_CHECK enum err text_render_chat(const struct text *t, const struct text_message *messages,
+                                     int n_messages, bool add_assistant, char **out,
+                                     struct err_text *et);
+
+struct sampling {
+    float temp;    /* 0 = greedy: the largest logit, lowest id on a tie */
+    int top_k;     /* 0 = all */
+    float top_p;   /* 1 = all */
+    float min_p;   /* 0 = all */
+    uint32_t seed; /* the same seed, logits and settings give the same tokens */
+};
+#define SAMPLING_DEFAULT                                                                           \
+    ((struct sampling){.temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .seed = 0})
+
+MUST_CHECK enum err sampling_check(
+    const struct sampling *s, struct err_text *et); /* ERR_INPUT naming the setting and its range */
+struct sampler *sampler_new(
+    const struct text *t, const struct sampling *s); /* settings must have passed sampling_check */
+void sampler_free(struct sampler *s);
+/* One token from logits (n_vocab f32, borrowed, not changed). Applied in llama.cpp's order: top-k,
+ * top-p, min-p, temperature. */
+int32_t sampler_pick(struct sampler *s, const float *logits);
+
+#endif
