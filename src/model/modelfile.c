@@ -531,6 +531,7 @@ static enum err place_tensors(struct modelfile *mf, uint64_t records_end, struct
 {
     uint64_t start = (records_end + mf->alignment - 1) / mf->alignment * mf->alignment;
 
+    mf->data_start = start;
     for (uint32_t i = 0; i < mf->n_tensors; i++) {
         struct mf_tensor *t = &mf->tensors[i].t;
         uint64_t end;

@@ -48,6 +48,7 @@ struct modelfile {
     bool mapped;
     uint32_t n_keys, n_tensors;
     uint64_t alignment;
+    uint64_t data_start;               /* where tensor offsets count from in the file */
     struct mf_key *keys;               /* sorted by name */
     char *strings;                     /* what mf_key.str points into */
     struct mf_record *tensors;         /* in the file's order */
