@@ -21,8 +21,9 @@ enum err compute_open(int n_threads, struct compute **out, struct err_text *et)
     ggml_cpu_init();
     c = mem_zalloc(1, sizeof *c);
     c->n_threads = n_threads;
-    /* Even one thread gets a pool: without one ggml makes and frees one for every graph. A little polling bridges the gap between two
-     * tokens without a trip through the scheduler; ggml's own default burns a core for 50 ms after every step. */
+    /* Even one thread gets a pool: without one ggml makes and frees one for every graph. A little
+     * polling bridges the gap between two tokens without a trip through the scheduler; ggml's own
+     * default burns a core for 50 ms after every step. */
     ggml_threadpool_params_init(&params, n_threads);
     params.poll = 1;
     c->pool = ggml_threadpool_new(&params);

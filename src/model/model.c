@@ -68,7 +68,8 @@ static void describe_modules(struct model *m)
         if (mi->kind == MODULE_OUTPUT && !tensors_get(&m->bound, T_OUTPUT, -1)) {
             const struct mf_tensor *t = model_output_tensor(m);
 
-            /* Tied: the parameters are the embedding's, but whoever holds this module needs the bytes. */
+            /* Tied: the parameters are the embedding's, but whoever holds this module needs the
+             * bytes. */
             mi->bytes += t->size;
             mi->decode_bytes += t->size;
             mi->decode_flops += 2.0 * (double)elements(t);
