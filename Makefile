@@ -7,6 +7,7 @@ B            := build
 JOBS         := $(shell nproc)
 PREFIX       ?= /usr/local
 MODEL        ?=
+BENCH_ARGS   ?=
 FUZZ_SECONDS ?= 600
 
 # A step is parallel inside; two steps at once would fight over the build folders.
@@ -29,8 +30,8 @@ test: all ## run all tests
 check: deps-check all ## format, layers, cppcheck, gcc and clang warnings, sanitized tests
 	@tools/check $(JOBS)
 
-bench: all ## measure against libllama in the same run [MODEL=file.gguf]
-	@tools/bench $(MODEL)
+bench: all ## measure against libllama in the same run [BENCH_ARGS=--help]
+	@$(B)/lingua-bench-vs-llama $(BENCH_ARGS)
 
 fuzz: deps-check all ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
 	@tools/fuzz $(JOBS) $(FUZZ_SECONDS)

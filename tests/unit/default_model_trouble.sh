@@ -35,7 +35,7 @@ refused "no npm" "install npm"
 fake_npm 'mkdir -p cache/x; echo "npm ERR! code ENOTFOUND" >&2
 echo "npm ERR! network request failed, reason: no such host" >&2; exit 1'
 run
-refused "no network" "could not fetch the default model: network request .* no such host"
+refused "no network" "could not fetch the default model .*: network request .* no such host"
 
 fake_npm 'exit 0'
 run
