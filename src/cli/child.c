@@ -39,7 +39,7 @@ static int start(const struct child *c, int out, int complaint, pid_t *pid)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
-    sigset_t none;
+    sigset_t none, plain;
     int error;
 
     CHECK(posix_spawn_file_actions_init(&files) == 0 && posix_spawnattr_init(&attr) == 0);
@@ -51,7 +51,11 @@ static int start(const struct child *c, int out, int complaint, pid_t *pid)
     posix_spawnattr_setpgroup(&attr, 0);
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
+    sigemptyset(&plain);
+    sigaddset(&plain, SIGPIPE); /* we ignore it; other programs count on it */
+    posix_spawnattr_setsigdefault(&attr, &plain);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                        POSIX_SPAWN_SETSIGDEF);
     error = posix_spawnp(pid, c->argv[0], &files, &attr, c->argv, environ);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&files);
