@@ -165,6 +165,7 @@ static void test_good(void **state)
 
         good_file(&b, version);
         assert_int_equal(open_copy(&b, b.size, &mf, &copy, &et), ERR_NONE);
+        assert_true(allocated > 0); /* or we do not count at all */
         assert_string_equal(modelfile_path(mf), PATH);
         assert_int_equal(modelfile_size(mf), b.size);
         check_good(mf);
