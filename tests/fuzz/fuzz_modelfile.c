@@ -53,7 +53,7 @@ static void walk_tensors(const struct modelfile *mf)
         require(modelfile_find(mf, t->name) == t);
         require(t->n_dims >= 1 && t->n_dims <= 4);
         for (int d = 0; d < 4; d++) {
-            require(t->ne[d] >= 1 && (d < t->n_dims || t->ne[d] == 1));
+            require(d < t->n_dims ? t->ne[d] >= 1 : t->ne[d] == 1);
             require(!__builtin_mul_overflow(n, t->ne[d], &n));
         }
         require(t->ne[0] % ggml_blck_size((enum ggml_type)t->type) == 0);

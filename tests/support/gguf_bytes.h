@@ -1,8 +1,8 @@
 /* Writes GGUF files into memory for tests, lies included: nothing here checks what it is told.
  *
  * Start with gguf_bytes_begin, append keys, then tensors, then gguf_bytes_pad and the data. Keys
- * and tensors are counted into the header as they come; gguf_bytes_counts overrules that. One owner;
- * free with gguf_bytes_free. */
+ * and tensors are counted into the header as they come; gguf_bytes_counts overrules that. One
+ * owner; free with gguf_bytes_free. */
 #ifndef TESTS_SUPPORT_GGUF_BYTES_H
 #define TESTS_SUPPORT_GGUF_BYTES_H
 
