@@ -3,16 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void reserve(struct gguf_bytes *b, size_t n)
+{
+    if (b->size + n <= b->room)
+        return;
+    b->room = 2 * (b->size + n);
+    b->data = realloc(b->data, b->room);
+    if (!b->data)
+        abort();
+}
+
 void gguf_bytes_raw(struct gguf_bytes *b, const void *p, size_t n)
 {
-    if (b->size + n > b->room) {
-        b->room = 2 * (b->size + n);
-        b->data = realloc(b->data, b->room);
-        if (!b->data)
-            abort();
-    }
-    if (n > 0)
-        memcpy(b->data + b->size, p, n);
+    if (n == 0)
+        return;
+    reserve(b, n);
+    memcpy(b->data + b->size, p, n);
     b->size += n;
 }
 
@@ -60,10 +66,11 @@ void gguf_bytes_string(struct gguf_bytes *b, const char *s)
 
 void gguf_bytes_fill(struct gguf_bytes *b, int byte, size_t n)
 {
-    uint8_t v = (uint8_t)byte;
-
-    while (n-- > 0)
-        gguf_bytes_raw(b, &v, 1);
+    if (n == 0)
+        return;
+    reserve(b, n);
+    memset(b->data + b->size, byte, n);
+    b->size += n;
 }
 
 void gguf_bytes_pad(struct gguf_bytes *b, size_t alignment)

@@ -346,6 +346,10 @@ static void test_absurd_counts(void **state)
     gguf_bytes_fill(&b, 0, 14 * 5000);
     gguf_bytes_counts(&b, 0, 5000);
     expect_refused(&b, ERR_INPUT, "5000 metadata keys", "4096");
+    gguf_bytes_begin(&b, 3);
+    gguf_bytes_fill(&b, 0, 33 * 40000);
+    gguf_bytes_counts(&b, 40000, 0);
+    expect_refused(&b, ERR_INPUT, "40000 tensors", "32768");
 }
 
 /* --- keys --- */

@@ -428,6 +428,25 @@ static void test_merges(void **state)
     }
 }
 
+/* Empty strings take 8 bytes in the file and a hundred in libllama. */
+static void test_absurd_counts(void **state)
+{
+    struct vocab *v = bpe();
+    struct gguf_bytes b;
+
+    gguf_bytes_begin(&b, 3);
+    gguf_bytes_key_string(&b, KEY("model"), "gpt2");
+    gguf_bytes_array(&b, KEY("tokens"), GB_STRING, (1 << 20) + 1);
+    gguf_bytes_fill(&b, 0, 8 * (((size_t)1 << 20) + 1));
+    expect(v, &b, ERR_INPUT, "key " KEY("tokens"), "1048577 tokens");
+    v = bpe();
+    v->n_merges = 0;
+    write_vocab(&b, v);
+    gguf_bytes_array(&b, KEY("merges"), GB_STRING, (1 << 22) + 1);
+    gguf_bytes_fill(&b, 0, 8 * (((size_t)1 << 22) + 1));
+    expect(v, &b, ERR_INPUT, "key " KEY("merges"), "4194305 merges");
+}
+
 /* --- ids, flags, templates --- */
 
 static void test_special_ids(void **state)
@@ -579,7 +598,7 @@ int main(void)
         cmocka_unit_test(test_merges),         cmocka_unit_test(test_special_ids),
         cmocka_unit_test(test_added_ids),      cmocka_unit_test(test_scalar_types),
         cmocka_unit_test(test_templates),      cmocka_unit_test(test_phi3),
-        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_layout),         cmocka_unit_test(test_absurd_counts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
