@@ -1,7 +1,6 @@
 #include "text/text.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -105,46 +104,6 @@ bool text_has_template(const struct text *t)
 const char *text_template(const struct text *t)
 {
     return t->chat_template;
-}
-
-enum err text_tokenize(const struct text *t, const char *s, size_t n, bool add_special,
-                       bool parse_special, int32_t **tokens, int *n_tokens, struct err_text *et)
-{
-    int32_t *ids = NULL;
-    int got = 0, cap;
-    enum err e;
-
-    *tokens = NULL;
-    *n_tokens = 0;
-    if (n > TEXT_BYTES_MAX)
-        return err_set(et, ERR_LIMIT, "the text has %zu bytes; %d MiB is the most", n,
-                       TEXT_BYTES_MAX >> 20);
-    /* A token stands for a byte at least, so this nearly always does at once; what a vocabulary
-     * adds (BOS, EOS, a leading space in bytes) seldom needs the second round. */
-    cap = (int)n + 16;
-    for (int round = 0; round < 2; round++) {
-        free(ids);
-        ids = mem_try((size_t)cap, sizeof *ids);
-        if (!ids)
-            return err_set(et, ERR_MEMORY, "no memory for the tokens of a text of %zu bytes", n);
-        e = shim_tokenize(t->vocab, s, (int)n, add_special, parse_special, ids, cap, &got, et);
-        if (e)
-            goto fail;
-        if (got >= 0)
-            break;
-        if (got == INT_MIN) {
-            e = err_set(et, ERR_LIMIT, "the text has too many tokens");
-            goto fail;
-        }
-        cap = -got;
-    }
-    CHECK(got >= 0 && got <= cap);
-    *tokens = mem_realloc(ids, (size_t)got, sizeof *ids);
-    *n_tokens = got;
-    return ERR_NONE;
-fail:
-    free(ids);
-    return e;
 }
 
 int text_piece(const struct text *t, int32_t token, bool show_special, char *buf, int cap)

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -74,7 +75,7 @@ static void add(struct list *l, const char *text, int type)
     l->n++;
 }
 
-static void fill(struct list *l, int n_vocab)
+static void fill_spm(struct list *l)
 {
     char name[32];
 
@@ -95,7 +96,62 @@ static void fill(struct list *l, int n_vocab)
         snprintf(name, sizeof name, "%c", c);
         add(l, name, NORMAL);
     }
-    while (l->n < n_vocab) {
+}
+
+/* GPT-2 writes every byte as a printable character: itself where it is one, else 256 and up in the
+ * order of the bytes that are not. */
+static int byte_char(int byte)
+{
+    int other = 256;
+
+    for (int b = 0; b <= byte; b++) {
+        bool prints = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+
+        if (b == byte)
+            return prints ? b : other;
+        other += !prints;
+    }
+    return 0;
+}
+
+static const char *const bpe_merges[] = {"t h", "th e", "h e", "l l", "he ll", "hell o"};
+
+static void fill_bpe(struct list *l)
+{
+    char name[32];
+
+    add(l, "<unk>", CONTROL);
+    add(l, "<s>", CONTROL);
+    add(l, "</s>", CONTROL);
+    for (int b = 0; b < 256; b++) {
+        int c = byte_char(b);
+
+        if (c < 128)
+            snprintf(name, sizeof name, "%c", c);
+        else
+            snprintf(name, sizeof name, "%c%c", 0xc0 | c >> 6, 0x80 | (c & 63));
+        add(l, name, NORMAL);
+    }
+    add(l, "<|im_start|>", CONTROL);
+    add(l, "<|im_end|>", CONTROL);
+    CHECK(l->n == TINY_PIECE_FIRST);
+    for (size_t i = 0; i < ARRAY_LEN(bpe_merges); i++) {
+        int half = (int)strcspn(bpe_merges[i], " ");
+
+        snprintf(name, sizeof name, "%.*s%s", half, bpe_merges[i], bpe_merges[i] + half + 1);
+        add(l, name, NORMAL);
+    }
+}
+
+static void fill(struct list *l, const struct tiny_vocab *v)
+{
+    char name[32];
+
+    if (v->bpe)
+        fill_bpe(l);
+    else
+        fill_spm(l);
+    while (l->n < v->n_vocab) {
         snprintf(name, sizeof name, "<unused%d>", l->n);
         add(l, name, UNUSED);
     }
@@ -106,8 +162,13 @@ int tiny_vocab_put(struct gguf_context *g, const struct tiny_vocab *v)
     struct list l = {0};
     int n;
 
-    fill(&l, v->n_vocab);
-    gguf_set_val_str(g, "tokenizer.ggml.model", "llama");
+    fill(&l, v);
+    gguf_set_val_str(g, "tokenizer.ggml.model", v->bpe ? "gpt2" : "llama");
+    if (v->bpe) {
+        gguf_set_val_str(g, "tokenizer.ggml.pre", v->bpe);
+        gguf_set_arr_str(g, "tokenizer.ggml.merges", (const char **)bpe_merges,
+                         ARRAY_LEN(bpe_merges));
+    }
     gguf_set_arr_str(g, "tokenizer.ggml.tokens", (const char **)l.text, (size_t)l.n);
     gguf_set_arr_data(g, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, l.score, (size_t)l.n);
     gguf_set_arr_data(g, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, l.type, (size_t)l.n);

@@ -1,5 +1,5 @@
-/* A small vocabulary in GGUF for tests: SentencePiece ("llama") with byte tokens, so that every
- * text can be written in it, a few control tokens, and some merges. */
+/* A small vocabulary in GGUF for tests, SentencePiece ("llama") or byte-pair ("gpt2"): tokens for
+ * all bytes, so that every text can be written in it, a few control tokens, and some merges. */
 #ifndef LINGUA_TESTS_TINY_VOCAB_H
 #define LINGUA_TESTS_TINY_VOCAB_H
 
@@ -9,6 +9,8 @@ struct gguf_context;
 
 struct tiny_vocab {
     const char *chat_template; /* NULL: none */
+    const char *bpe;           /* NULL: SentencePiece; else byte-pair encoding (GPT-2's) with this
+                                  pre-tokenizer's name, e.g. "gpt-2", "bloom" */
     bool no_bos;               /* do not add BOS in front of a text */
     int n_vocab;               /* padded with unused tokens up to this; 0: as many as there are */
 };

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -232,6 +233,43 @@ static void test_text_too_long(void **state)
     assert_int_equal(n, 0);
     assert_non_null(strstr(et.text, "16 MiB"));
     text_close(t);
+}
+
+/* A word longer than llama.cpp's recursive splitter survives on a usual stack. */
+static void test_long_words(void **state)
+{
+    static const char *const pres[] = {"bloom", "gpt-2", "deepseek-llm"};
+    const size_t n_long = 200000, n_max = 512 << 10;
+    char *word = mem_zalloc(n_max + 2, 1);
+
+    for (size_t i = 0; i < ARRAY_LEN(pres); i++) {
+        struct text *t = open_with(&(struct tiny_vocab){.bpe = pres[i], .no_bos = true});
+        struct err_text et = {{0}};
+        int32_t *ids;
+        char *back;
+        int n;
+
+        ids = tokens_of(t, "the hello \xf0\x9f\x98\x80", false, false, &n);
+        back = text_of(t, ids, n, false);
+        assert_string_equal(back, "the hello \xf0\x9f\x98\x80");
+        assert_true(n < 9);
+        free(back);
+        free(ids);
+
+        memset(word, 0, n_max + 2);
+        memset(word, 'a', n_long);
+        ids = tokens_of(t, word, false, false, &n);
+        assert_int_equal(n, n_long);
+        assert_int_equal(ids[n - 1], TINY_BYTE0 + 'a');
+        free(ids);
+
+        memset(word, 'a', n_max + 1);
+        assert_int_equal(text_tokenize(t, word, n_max + 1, false, false, &ids, &n, &et), ERR_LIMIT);
+        assert_null(ids);
+        assert_non_null(strstr(et.text, "524289 bytes without a space"));
+        text_close(t);
+    }
+    free(word);
 }
 
 static void test_utf8_whole(void **state)
@@ -514,6 +552,45 @@ static void test_render_leaves_no_trace(void **state)
     text_close(t);
 }
 
+/* kill -9 on us takes the renderer along. The process in the middle is killed while its child
+ * renders a loop; as a subreaper we inherit that child and see what ended it. */
+static void test_renderer_dies_with_parent(void **state)
+{
+    struct text *t = open_template("{% for i in range(100000) %}{% for j in range(100000) %}"
+                                   "{% endfor %}{% endfor %}");
+    char path[64], line[32];
+    int status, child = 0;
+    pid_t middle;
+
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+    middle = fork();
+    assert_true(middle >= 0);
+    if (middle == 0) {
+        struct err_text et;
+        char *out;
+
+        _exit(text_render_chat(t, talk, 4, true, &out, &et) == ERR_LIMIT ? 3 : 4);
+    }
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)middle, (int)middle);
+    while (child == 0) {
+        FILE *f = fopen(path, "r");
+
+        assert_non_null(f);
+        if (fgets(line, sizeof line, f))
+            child = atoi(line);
+        fclose(f);
+        assert_int_equal(waitpid(middle, &status, WNOHANG), 0);
+    }
+    kill(middle, SIGKILL);
+    assert_int_equal(waitpid(middle, &status, 0), middle);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    /* Not by its own limit; or it saw on its first line that we had gone. */
+    assert_true((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
+                (WIFEXITED(status) && WEXITSTATUS(status) == RENDER_EXIT_LIMITS));
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+    text_close(t);
+}
+
 static void test_sampling_check(void **state)
 {
     static const struct {
@@ -716,6 +793,7 @@ int main(void)
         cmocka_unit_test(test_merges),
         cmocka_unit_test(test_special_tokens),
         cmocka_unit_test(test_text_too_long),
+        cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_utf8_whole),
         cmocka_unit_test(test_render),
         cmocka_unit_test(test_render_like_in_process),
@@ -725,6 +803,7 @@ int main(void)
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_render_sizes),
         cmocka_unit_test(test_render_leaves_no_trace),
+        cmocka_unit_test(test_renderer_dies_with_parent),
         cmocka_unit_test(test_sampling_check),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_seeds),
