@@ -119,7 +119,8 @@ void answer_report(const struct answer *a, const uint32_t *seed)
         snprintf(with_seed, sizeof with_seed, "; seed %u", (unsigned)*seed);
     if (s->n_cached)
         snprintf(cached, sizeof cached, " (%d kept)", s->n_cached);
-    say("%d tokens after %d%s; first token in %.0f ms; prefill %.1f tokens/s, decode %.1f "
+    say("%d tokens after a prompt of %d%s; first token in %.0f ms; prefill %.1f tokens/s, decode "
+        "%.1f "
         "tokens/s%s",
         s->n_generated, s->n_prompt, cached, s->ttft_ms,
         per_second(s->n_prompt - s->n_cached, s->prompt_ms),

@@ -241,6 +241,7 @@ static int bench_threads(struct bench *b, int n_threads)
 
     b->open.ctx = most(b->depths, b->n_depths) + (longest > decoded ? longest : decoded);
     b->open.threads = n_threads;
+    b->open.any_ctx = true;
     status = engine_open(b->model, &b->open, &engine);
     if (status)
         return status;

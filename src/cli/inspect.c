@@ -27,8 +27,8 @@ struct inspect {
 static const char about[] =
     "Lists the modules of a model: parameters, bytes, and costs. read/token is what decoding one\n"
     "token reads of the weights; MFLOP/token what it computes, plus the figure beside it per\n"
-    "position already in the context; prefill the same for a prompt of 512 as a whole; KV/token\n"
-    "what a position adds to the cache. Then what each legal cut carries per row.";
+    "position already in the context; MFLOP/512 the same for a prompt of 512 tokens as a whole;\n"
+    "KV/token what a position adds to the cache. Then what each legal cut carries per row.";
 
 static int parse(struct inspect *s, int argc, char **argv, const char **path)
 {
@@ -184,9 +184,9 @@ static void totals_row(const struct inspect *s, struct table *t)
 static void modules_print(const struct inspect *s)
 {
     static const struct table_column columns[] = {
-        {"#", false},        {"module", false},     {"params", true},
-        {"bytes", true},     {"read/token", true},  {"MFLOP/token", true},
-        {"/position", true}, {"prefill 512", true}, {"KV/token", true},
+        {"#", false},        {"module", false},    {"params", true},
+        {"bytes", true},     {"read/token", true}, {"MFLOP/token", true},
+        {"/position", true}, {"MFLOP/512", true},  {"KV/token", true},
     };
     struct table t;
     int n;

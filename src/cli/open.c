@@ -69,7 +69,7 @@ int engine_open(const char *model, const struct open_options *o, struct ll_engin
     if (code)
         return fail(&error);
     ll_engine_info(*out, &info);
-    if (info.n_ctx_train && info.n_ctx > info.n_ctx_train)
+    if (!o->any_ctx && info.n_ctx_train && info.n_ctx > info.n_ctx_train)
         say("warning: a context of %d, but the model was trained for %d: text beyond that gets "
             "worse; --ctx %d keeps within it",
             info.n_ctx, info.n_ctx_train, info.n_ctx_train);

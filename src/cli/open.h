@@ -4,6 +4,7 @@
 #define LINGUA_CLI_OPEN_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -14,6 +15,7 @@ struct open_options {
     int64_t threads, ctx; /* 0 = the library's choice */
     int kv;               /* enum ll_kv */
     const char *split;
+    bool any_ctx; /* speed alone is measured: no warning about a context beyond the trained one */
 };
 
 extern const char *const open_kv_names[]; /* in the order of enum ll_kv */

@@ -194,7 +194,7 @@ int options_parse(const struct command_spec *spec, int argc, char **argv,
 
         if (only_args || argv[i][0] != '-' || !argv[i][1]) {
             if (*n_args >= spec->n_args_max) {
-                say("%s: what is \"%s\" for? One argument fewer was expected", command, argv[i]);
+                say("%s: unexpected argument \"%s\"", command, argv[i]);
                 return usage_error(command);
             }
             args[(*n_args)++] = argv[i];

@@ -173,16 +173,13 @@ static int epilogue(struct ll_engine *engine, struct ll_session *session, const 
 
 static int complete(struct ll_engine *engine, struct ll_session *session, const struct run *r)
 {
-    struct ll_engine_info info;
     struct ll_error error;
     struct answer a;
-    enum ll_code code;
+    enum ll_code code = ll_session_add_text(session, r->prompt, (long)r->n_prompt, LL_BOS, &error);
     int status;
 
-    code = ll_session_add_text(session, r->prompt, (long)r->n_prompt, LL_BOS, &error);
     if (code == LL_FULL) {
-        ll_engine_info(engine, &info);
-        say("the prompt does not fit: %s; --ctx N holds more", error.message);
+        say("%s; --ctx N holds more", error.message);
         return STATUS_FAILED;
     }
     if (code)
