@@ -49,7 +49,7 @@ wait_for() {
 help_and_usage() {
     expect 0 help; prints "usage: lingua"
     expect 0 --help; prints "perplexity"
-    ! grep -qw device out || fail "help lists the hidden command"
+    ! grep -q "^  device" out || fail "help lists the hidden command"
     for c in run bench perplexity inspect; do
         expect 0 help $c; prints "usage: lingua $c"
         expect 0 $c --help; prints "usage: lingua $c"
@@ -94,9 +94,10 @@ text() {
     expect 0 run -p "$prompt" --temp 0 --ctx 24; says "the context of 24 tokens is full; --ctx 48"
     expect 1 run -p "$prompt $prompt $prompt $prompt" --ctx 8; silent; says "--ctx N holds more"
     expect 0 run -p "$prompt" --temp 0 -n 2 --ctx 300; says "was trained for 256"
-    expect 0 run -p "$prompt" --temp 0 -n 8 --kv q8_0
+    expect 1 run -p "$prompt" --temp 0 -n 8 --kv q8_0; says "multiple of 32" # its heads have 48
     expect 0 run -p "$prompt" --temp 0 -n 8 --kv f32
-    expect 1 run -p ""; says "the prompt is empty"
+    expect 1 run; says "the prompt is empty" # nothing on stdin
+    expect 0 run -p "" --temp 0 -n 4         # but the start token alone is a fair prompt
 }
 
 machine_output() {
