@@ -175,7 +175,7 @@ chat() {
     wait_for screen "first token in"
     grep -aq stopped screen || echo "note: the answer was over before Ctrl-C came"
     echo "/save $work/saved" >&3; wait_for screen "saved to"
-    grep -q "^$prompt$story" saved || fail "saved: $(head -c 100 saved)"
+    grep -q "^$prompt, there was" saved || fail "saved: $(head -c 100 saved)"
     echo "/reset" >&3; wait_for screen "starts anew"
     printf '\003' >&3; wait_for screen "Ctrl-C again"
     printf '\003' >&3
