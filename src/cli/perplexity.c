@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
+#include "base/check.h"
 #include "cli/cmd.h"
 #include "cli/files.h"
 #include "cli/open.h"
@@ -86,6 +86,7 @@ static double surprise(const float *logits, int n_vocab, int32_t token)
     float highest = logits[0];
     double sum = 0;
 
+    CHECK(n_vocab > 0);
     for (int i = 1; i < n_vocab; i++)
         highest = logits[i] > highest ? logits[i] : highest;
     for (int i = 0; i < n_vocab; i++)
