@@ -237,6 +237,41 @@ static void test_decode_token_is_small(void **state)
     step_codec_free(c);
 }
 
+/* The example of docs/protocol.md. */
+static void test_step_to_the_byte(void **state)
+{
+    static const uint8_t bytes[] = {
+        0x24, 0x20, 0,    0,    5,    0,    0,    0,    0x1a, 0,    0,    0,    0x08, 0xd2,
+        0x85, 0xd8, 0xcc, 0x04, 0x10, 0x01, 0x18, 0x02, 0x2a, 0x04, 0x00, 0xe8, 0x07, 0x01,
+        0x3a, 0x02, 0x00, 0x01, 0x40, 0x01, 0x4a, 0x02, 0x80, 0x10, 0,    0,
+    };
+    struct step_codec *c = step_codec_new();
+    static float x[2048];
+    int32_t slot = 0, pos = 1000;
+    uint8_t want = 1, *sent;
+    struct step s = {.number = 1234567890,
+                     .epoch = 1,
+                     .stage = 2,
+                     .n_rows = 1,
+                     .slot = &slot,
+                     .pos = &pos,
+                     .want = &want,
+                     .n_want = 1,
+                     .in = {1, 1, {2048}, {x}}};
+    struct frame_out out;
+
+    (void)state;
+    x[0] = 1; /* 00 00 80 3f */
+    step_encode(c, &s, &out);
+    assert_int_equal(out.total, sizeof bytes + sizeof x);
+    sent = flatten(&out);
+    assert_memory_equal(sent, bytes, sizeof bytes);
+    assert_int_equal(sent[sizeof bytes + 2], 0x80);
+    assert_int_equal(sent[sizeof bytes + 3], 0x3f);
+    free(sent);
+    step_codec_free(c);
+}
+
 /* A prompt's rows are a run: their number hardly matters to the header. */
 static void test_prompt_header_is_small(void **state)
 {
@@ -775,6 +810,7 @@ int main(void)
         cmocka_unit_test(test_step_at_its_limits),
         cmocka_unit_test(test_result_round_trip),
         cmocka_unit_test(test_decode_token_is_small),
+        cmocka_unit_test(test_step_to_the_byte),
         cmocka_unit_test(test_prompt_header_is_small),
         cmocka_unit_test(test_every_truncation_of_a_step),
         cmocka_unit_test(test_trailing_bytes),
