@@ -1,8 +1,8 @@
 /* Every decoder of src/wire. What decodes must encode to something that decodes to the same bytes.
  *
- * Input: byte 0 even: the rest is a frame as a stream would bring it. Odd: byte 1 is the type, bytes 2
- * and 3 the header's length (little-endian), then the header, then the payload; so that the fuzzer
- * need not find out how heads and messages agree. */
+ * Input: byte 0 even: the rest is a frame as a stream would bring it. Odd: byte 1 is the type,
+ * bytes 2 and 3 the header's length (little-endian), then the header, then the payload; so that the
+ * fuzzer need not find out how heads and messages agree. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -417,46 +417,66 @@ static enum err try_step(struct step_codec *c, const Lingua__Wire__Step *m, size
     return e;
 }
 
-static void test_step_bounds(void **state)
+/* A step of three rows that is as it should be; the tests below then make one thing wrong. */
+static Lingua__Wire__Step one_run(uint32_t run[3])
+{
+    Lingua__Wire__Step m = LINGUA__WIRE__STEP__INIT;
+
+    run[0] = 1;
+    run[1] = 2;
+    run[2] = 3;
+    m.number = 1;
+    m.n_runs = 3;
+    m.runs = run;
+    return m;
+}
+
+static void test_step_fields(void **state)
 {
     struct step_codec *c = step_codec_new();
-    const Lingua__Wire__Step good = LINGUA__WIRE__STEP__INIT;
-    static uint32_t many[3 * (WIRE_ROWS_MAX + 1)];
-    uint32_t run[] = {1, 2, 3}, op[] = {1, 0, 0, 5}, want[] = {1, 2}, tokens[] = {1, 2, 3, 4},
-             widths[] = {4, 4, 4};
-    Lingua__Wire__Step m = good;
+    uint32_t run[3];
+    uint8_t reason[ERR_TEXT_MAX] = {0};
+    Lingua__Wire__Step m;
 
     (void)state;
-#define RESET()                                                                                    \
-    (m = good, m.number = 1, m.n_runs = 3, m.runs = run, run[0] = 1, run[1] = 2, run[2] = 3)
-    RESET();
+    m = one_run(run);
     assert_int_equal(try_step(c, &m, 0), ERR_NONE);
     m.number = 0;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
+    m = one_run(run);
     m.stage = WIRE_STAGES_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
+    m = one_run(run);
     m.code = 99;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
+    m = one_run(run);
     m.code = 1;
-    m.reason = (ProtobufCBinaryData){ERR_TEXT_MAX, (uint8_t *)many};
+    m.reason = (ProtobufCBinaryData){ERR_TEXT_MAX, reason};
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
+    step_codec_free(c);
+}
 
-    RESET();
+static void test_step_runs(void **state)
+{
+    struct step_codec *c = step_codec_new();
+    uint32_t run[3];
+    static uint32_t many[3 * (WIRE_ROWS_MAX + 1)];
+    Lingua__Wire__Step m;
+
+    (void)state;
+    m = one_run(run);
     m.n_runs = 2;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
+    m = one_run(run);
     run[0] = WIRE_SLOTS_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
-    RESET();
+    m = one_run(run);
     run[1] = INT32_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
+    m = one_run(run);
     run[1] = UINT32_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
+    m = one_run(run);
     run[2] = 0;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
     run[2] = WIRE_ROWS_MAX;
@@ -465,7 +485,7 @@ static void test_step_bounds(void **state)
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
     run[2] = UINT32_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
-    RESET();
+    m = one_run(run);
     for (int i = 0; i < WIRE_ROWS_MAX + 1; i++)
         many[3 * i + 2] = 1;
     m.runs = many;
@@ -473,8 +493,19 @@ static void test_step_bounds(void **state)
     assert_int_equal(try_step(c, &m, 0), ERR_NONE);
     m.n_runs += 3;
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
+    step_codec_free(c);
+}
 
-    RESET();
+static void test_step_ops(void **state)
+{
+    struct step_codec *c = step_codec_new();
+    uint32_t run[3];
+    static uint32_t many[4 * (WIRE_OPS_MAX + 1)];
+    uint32_t op[] = {1, 0, 0, 5};
+    Lingua__Wire__Step m;
+
+    (void)state;
+    m = one_run(run);
     m.ops = op;
     m.n_ops = 4;
     assert_int_equal(try_step(c, &m, 0), ERR_NONE);
@@ -495,8 +526,7 @@ static void test_step_bounds(void **state)
     op[2] = 1;
     op[3] = (uint32_t)INT32_MAX + 1;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-    RESET();
-    memset(many, 0, sizeof many);
+    m = one_run(run);
     for (int i = 0; i <= WIRE_OPS_MAX; i++)
         many[4 * i] = 1;
     m.ops = many;
@@ -504,8 +534,18 @@ static void test_step_bounds(void **state)
     assert_int_equal(try_step(c, &m, 0), ERR_NONE);
     m.n_ops += 4;
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
+    step_codec_free(c);
+}
 
-    RESET();
+static void test_step_tokens_and_want(void **state)
+{
+    struct step_codec *c = step_codec_new();
+    uint32_t run[3];
+    uint32_t want[] = {1, 2}, tokens[] = {1, 2, 3, 4};
+    Lingua__Wire__Step m;
+
+    (void)state;
+    m = one_run(run);
     m.tokens = tokens;
     m.n_tokens = 3;
     assert_int_equal(try_step(c, &m, 0), ERR_NONE);
@@ -515,7 +555,7 @@ static void test_step_bounds(void **state)
     tokens[1] = UINT32_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
 
-    RESET();
+    m = one_run(run);
     m.want = want;
     m.n_want = 2;
     assert_int_equal(try_step(c, &m, 0), ERR_NONE);
@@ -523,8 +563,18 @@ static void test_step_bounds(void **state)
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
     want[1] = UINT32_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
+    step_codec_free(c);
+}
 
-    RESET();
+static void test_step_tensors(void **state)
+{
+    struct step_codec *c = step_codec_new();
+    uint32_t run[3];
+    uint32_t widths[] = {4, 4, 4};
+    Lingua__Wire__Step m;
+
+    (void)state;
+    m = one_run(run);
     m.widths = widths;
     m.n_widths = 2;
     m.tensor_rows = 3;
@@ -546,7 +596,6 @@ static void test_step_bounds(void **state)
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
     m.n_widths = 0;
     assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
-#undef RESET
     step_codec_free(c);
 }
 
@@ -815,7 +864,11 @@ int main(void)
         cmocka_unit_test(test_every_truncation_of_a_step),
         cmocka_unit_test(test_trailing_bytes),
         cmocka_unit_test(test_frame_heads),
-        cmocka_unit_test(test_step_bounds),
+        cmocka_unit_test(test_step_fields),
+        cmocka_unit_test(test_step_runs),
+        cmocka_unit_test(test_step_ops),
+        cmocka_unit_test(test_step_tokens_and_want),
+        cmocka_unit_test(test_step_tensors),
         cmocka_unit_test(test_bombs),
         cmocka_unit_test(test_arena_has_an_end),
         cmocka_unit_test(test_config),
