@@ -1,7 +1,7 @@
 /* `lingua device`: a hidden command. head/ring.c starts it to hold a part of a model; everything it
  * needs to know comes over the descriptor it is given (device/serve.h). */
 #define _GNU_SOURCE
-#include "cli/cmd_device.h"
+#include "cli/cmd.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -7,15 +7,16 @@
  *
  * The life of a step, here with three devices and `output` on the head:
  *   1. The caller gives a batch. The chain checks it against the head's own picture of every slot's
- * length, so that no stage can refuse what another has already done, and numbers it.
+ *      length, so that no stage can refuse what another has already done, and numbers it.
  *   2. Device 0 runs its first segment and sends one frame (wire/step.h: header with slots,
- * positions, wanted rows, and the slot changes that must happen first; payload: the edge tensors)
- * to the device of the next stage.
+ *      positions, wanted rows, and the slot changes that must happen first; payload: the edge
+ *      tensors) to the device of the next stage.
  *   3. Each device reads frames in order, applies the slot changes, runs its segment, and sends the
- * result on.
+ *      result on.
  *   4. The last hidden states reach the head, which runs `output`. A step with no wanted rows comes
- * home as an empty frame. Several steps may be under way (the chunks of a prompt, back to back):
- * steps whose rows nobody wants are not waited for.
+ *      home as an empty frame.
+ * Several steps may be under way (the chunks of a prompt, back to back): steps whose rows nobody
+ * wants are not waited for.
  *
  * Owned by one thread at a time. */
 #ifndef LINGUA_HEAD_CHAIN_H

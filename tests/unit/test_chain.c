@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "cli/cmd_device.h"
+#include "cli/cmd.h"
 #include "head/chain.h"
 #include "toy.h"
 
