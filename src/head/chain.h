@@ -6,16 +6,15 @@
  * stage and only come home for a stage the head holds, or as the last result.
  *
  * The life of a step, here with three devices and `output` on the head:
- *   1. The caller gives a batch. The chain checks it against the head's own picture of every
- *   slot's length, so that no stage
- *      can refuse what another has already done, and numbers it.
+ *   1. The caller gives a batch. The chain checks it against the head's own picture of every slot's
+ *      length, so that no stage can refuse what another has already done, and numbers it.
  *   2. Device 0 runs its first segment and sends one frame (wire/step.h: header with slots,
- *   positions, wanted rows, and the slot
- *      changes that must happen first; payload: the edge tensors) to the device of the next stage.
- *   3. Each device reads frames in order, applies the slot changes, runs its segment, and sends
- *   the result on.
- *   4. The last hidden states reach the head, which runs `output`. A step with no wanted rows
- *   comes home as an empty frame.
+ *      positions, wanted rows, and the slot changes that must happen first; payload: the edge
+ *      tensors) to the device of the next stage.
+ *   3. Each device reads frames in order, applies the slot changes, runs its segment, and sends the
+ *      result on.
+ *   4. The last hidden states reach the head, which runs `output`. A step with no wanted rows comes
+ *      home as an empty frame.
  * Several steps may be under way (the chunks of a prompt, back to back): steps whose rows nobody
  * wants are not waited for.
  *
@@ -41,15 +40,19 @@ struct chain_opts {
 };
 
 /* m is borrowed until close. ERR_INPUT: the split is malformed, leaves a module out, or has more
- * devices than modules or (as processes) than cores: the sentence says what would do. ERR_GONE
- * when a device process ends before it is ready, with its own last words. gives *out. */
+ * devices than modules: the sentence says what would do. Device processes get n_threads / devices
+ * threads each, at least one, and n_threads counts for no more than the cores there are; devices
+ * beyond that number take turns. A device process that cannot load gives its own error, with its
+ * number in front; ERR_GONE when one ends before it is ready. gives *out. */
 MUST_CHECK enum err chain_open(const struct model *m, const struct chain_opts *opts,
                                struct chain **out, struct err_text *et);
 void chain_close(struct chain *c); /* ends the device processes and waits for them */
 
-/* Runs a batch through every stage. logits gets (n_wanted, n_vocab) f32, borrowed until the next
- * call. With no wanted row it may return before the last stage is done. ERR_GONE when a device
- * leaves: the chain is then of no further use but to close. */
+/* Runs a batch through every stage. logits gets (n_wanted, n_vocab) f32, borrowed until the
+ * next call. With no wanted row it may return before the last stage is done; should that step then
+ * fail, the next call says so and does nothing else. A step that fails empties the slots it
+ * touched: see chain_slot_len. ERR_GONE when a device leaves: the chain is then of no further use
+ * but to close. */
 MUST_CHECK enum err chain_run(struct chain *c, const struct batch *b, struct tensors *logits,
                               struct err_text *et);
 

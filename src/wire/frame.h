@@ -1,0 +1,93 @@
+/* Frames: how messages lie one after the other in a byte stream.
+ *
+ *     offset 0   u32  length: bytes after this field
+ *            4   u16  type (enum frame_type)
+ *            6   u16  zero
+ *            8   u32  header length h
+ *           12   h bytes: the message, protobuf (step.proto, message.proto)
+ *                0..3 zero bytes, so that the payload starts at a multiple of four
+ *                the rest: raw payload (f32 tensors)
+ *
+ * All numbers are little-endian. Every type has a largest header and a largest frame, so that
+ * whoever reads a frame knows from its first twelve bytes whether it is worth any memory. Pure
+ * functions over bytes: no I/O, no clock, no state; any thread. */
+#ifndef LINGUA_WIRE_FRAME_H
+#define LINGUA_WIRE_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum frame_type {
+    FRAME_CONFIG = 1, /* head -> device: what to load */
+    FRAME_HELLO,      /* device -> head: I speak this version */
+    FRAME_PROGRESS,   /* device -> head: weight bytes loaded so far */
+    FRAME_READY,      /* device -> head: loaded */
+    FRAME_STEP,       /* stage -> next stage */
+    FRAME_RESULT,     /* last stage -> head */
+    FRAME_REPORT_ASK, /* head -> device */
+    FRAME_REPORT,     /* device -> head */
+    FRAME_STOP,       /* head -> device */
+    FRAME_ERROR,      /* device -> head: why it is about to end */
+    FRAME_TYPES       /* one past the last */
+};
+
+enum {
+    WIRE_VERSION = 1,
+    FRAME_HEAD_BYTES = 12,
+    FRAME_PAYLOADS = 2,
+    WIRE_ROWS_MAX = 4096,
+    WIRE_SLOTS_MAX = 256,
+    WIRE_OPS_MAX = 1024,
+    WIRE_WIDTH_MAX = 1 << 20,
+    WIRE_TENSORS_MAX = 2,
+    WIRE_STAGES_MAX = 128,
+    WIRE_DEVICES_MAX = 64,
+    WIRE_PATH_MAX = 4096, /* terminating NUL included */
+    WIRE_STEP_HEADER_MAX = 128 << 10,
+    WIRE_CONTROL_HEADER_MAX = 8 << 10,
+};
+
+/* A frame taken apart; everything borrows from the bytes it was read from. */
+struct frame {
+    enum frame_type type;
+    const uint8_t *header;
+    size_t header_len;
+    const uint8_t *payload; /* at a multiple of four from the frame's first byte */
+    size_t payload_len;
+};
+
+/* A frame about to be sent, in pieces, so that tensors need not be copied to stand behind their
+ * header. */
+struct frame_out {
+    uint8_t head[FRAME_HEAD_BYTES];
+    const uint8_t *header;
+    size_t header_len; /* zero bytes up to a multiple of four included */
+    int n_payloads;
+    const void *payload[FRAME_PAYLOADS];
+    size_t payload_len[FRAME_PAYLOADS];
+    size_t total; /* bytes of the whole frame */
+};
+
+/* Largest header and largest whole frame of a type; 0 for types that do not exist. */
+size_t wire_header_max(unsigned type);
+size_t wire_frame_max(unsigned type);
+
+/* What the first len bytes at buf say about the frame that starts there: *total is its size, or 0
+ * when len is too short to tell. ERR_PROTO: no such frame can exist. ERR_LIMIT: it is larger than
+ * its type allows. */
+MUST_CHECK enum err frame_measure(const uint8_t *buf, size_t len, size_t *total,
+                                  struct err_text *et);
+/* buf holds exactly one frame. ERR_PROTO on truncation, trailing bytes, a head that contradicts
+ * itself. *out borrows from buf. */
+MUST_CHECK enum err frame_decode(const uint8_t *buf, size_t len, struct frame *out,
+                                 struct err_text *et);
+
+/* Completes out, whose payloads are set. header must have 3 bytes of room behind its header_len,
+ * which are zeroed. The caller has kept to the limits of the type. */
+void frame_finish(struct frame_out *out, enum frame_type type, uint8_t *header, size_t header_len);
+/* The frame's bytes in a row, for tests and copies. buf has room for out->total. */
+void frame_copy(const struct frame_out *out, uint8_t *buf);
+
+#endif

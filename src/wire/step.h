@@ -1,0 +1,76 @@
+/* The step and its result, as messages: what one stage tells the next.
+ *
+ * The decoder checks everything that can be checked without a model: counts and widths within their
+ * limits (frame.h), rows that say what they are, a payload of exactly the size the header names, no
+ * trailing bytes. It allocates nothing: the arrays of a decoded step live in the codec, the tensors
+ * stay where the payload is. Pure; a codec belongs to one thread at a time. */
+#ifndef LINGUA_WIRE_STEP_H
+#define LINGUA_WIRE_STEP_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "wire/frame.h"
+
+enum slot_op_kind { SLOT_OP_TRUNCATE = 1, SLOT_OP_COPY };
+
+struct slot_op {
+    enum slot_op_kind kind;
+    int slot; /* TRUNCATE: the slot; COPY: copied from */
+    int to;   /* COPY: copied to; else 0 */
+    int len;
+};
+
+struct step_tensors {
+    int n;      /* 0..WIRE_TENSORS_MAX */
+    int n_rows; /* may be 0 */
+    int width[WIRE_TENSORS_MAX];
+    const float *data[WIRE_TENSORS_MAX]; /* (n_rows, width) each */
+};
+
+struct step {
+    uint64_t number; /* from 1 */
+    uint32_t epoch;
+    int stage; /* that is to run it */
+    int n_ops; /* slot changes before the rows */
+    const struct slot_op *ops;
+    int n_rows;           /* 0: only the slot changes */
+    const int32_t *slot;  /* (n_rows) */
+    const int32_t *pos;   /* (n_rows) */
+    const int32_t *token; /* (n_rows), or NULL behind the stage that embeds */
+    const uint8_t *want;  /* (n_rows) */
+    int n_want;
+    struct step_tensors
+        in;        /* what the stage reads; none for the stage that embeds, none when failed */
+    enum err code; /* ERR_NONE, or why a stage could not run it */
+    struct err_text reason;
+};
+
+struct result {
+    uint64_t number;
+    uint32_t epoch;
+    int n_rows, width;   /* both 0 when failed */
+    const float *logits; /* (n_rows, width) */
+    enum err code;
+    struct err_text reason;
+};
+
+struct step_codec;
+struct step_codec *step_codec_new(void);
+void step_codec_free(struct step_codec *c); /* NULL is fine */
+
+/* s keeps the limits. *out borrows from s and from c, until c encodes again. */
+void step_encode(struct step_codec *c, const struct step *s, struct frame_out *out);
+void result_encode(struct step_codec *c, const struct result *r, struct frame_out *out);
+
+/* ERR_PROTO or ERR_LIMIT. *s borrows from f's bytes and from c, until c decodes again; encoding in
+ * between is fine. f's payload must lie at a multiple of four in memory. */
+MUST_CHECK enum err step_decode(struct step_codec *c, const struct frame *f, struct step *s,
+                                struct err_text *et);
+MUST_CHECK enum err result_decode(struct step_codec *c, const struct frame *f, struct result *r,
+                                  struct err_text *et);
+
+/* Bytes of payload these tensors take. */
+size_t step_payload_bytes(const struct step_tensors *t);
+
+#endif
