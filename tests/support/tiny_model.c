@@ -43,6 +43,7 @@ static const struct spec specs[TINY_N_VARIANTS] = {
     [TINY_LLAMA_BIAS] = {"llama-bias", "llama", 2, 768, 16, 8, 48, 48, 512, 0, 323,
                          FFN_GATED | ALL_BIASES},
     [TINY_LLAMA_SCALED] = {"llama-scaled", "llama", 2, 256, 4, 2, 64, 64, 512, 0, 320, FFN_GATED},
+    [TINY_LLAMA_YARN] = {"llama-yarn", "llama", 2, 256, 4, 2, 64, 64, 512, 0, 320, FFN_GATED},
     [TINY_MIXTRAL] = {"mixtral", "llama", 3, 256, 8, 2, 32, 32, 256, 8, 320, FFN_GATED},
     [TINY_QWEN2] = {"qwen2", "qwen2", 3, 256, 4, 2, 64, 64, 512, 0, 320,
                     FFN_GATED | QKV_BIAS | TIED},
@@ -280,7 +281,7 @@ static void put_tensors(struct writer *w)
 
 /* <unk> <s> </s>, the 256 bytes, then words "t259"...: the smallest vocabulary of type "llama" that
  * llama.cpp loads. */
-static void put_vocab(struct gguf_context *gguf, int n)
+void tiny_put_vocab(struct gguf_context *gguf, int n)
 {
     const char **tokens = mem_zalloc((size_t)n, sizeof(*tokens));
     float *scores = mem_zalloc((size_t)n, sizeof(*scores));
@@ -327,6 +328,11 @@ static void put_family_keys(struct gguf_context *g, enum tiny_variant v)
     switch (v) {
     case TINY_LLAMA_SCALED:
         gguf_set_val_f32(g, key(s, "rope.scale_linear"), 4.0f);
+        break;
+    case TINY_LLAMA_YARN:
+        gguf_set_val_str(g, key(s, "rope.scaling.type"), "yarn");
+        gguf_set_val_f32(g, key(s, "rope.scaling.factor"), 4.0f);
+        gguf_set_val_u32(g, key(s, "rope.scaling.original_context_length"), 64);
         break;
     case TINY_GEMMA2:
         gguf_set_val_u32(g, key(s, "attention.sliding_window"), 8);
@@ -389,7 +395,7 @@ static void put_keys(struct gguf_context *g, enum tiny_variant v)
         gguf_set_val_u32(g, key(s, "expert_used_count"), 2);
     }
     put_family_keys(g, v);
-    put_vocab(g, s->n_vocab);
+    tiny_put_vocab(g, s->n_vocab);
 }
 
 void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed)

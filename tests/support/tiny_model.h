@@ -19,6 +19,7 @@ enum tiny_variant {
     TINY_LLAMA_FREQS,  /* rope_freqs.weight, as Llama 3.1 has, and a tied output */
     TINY_LLAMA_BIAS,   /* every optional bias, heads of 48 */
     TINY_LLAMA_SCALED, /* linear RoPE scaling, the key of old files */
+    TINY_LLAMA_YARN,
     TINY_MIXTRAL,
     TINY_QWEN2,
     TINY_QWEN3,
@@ -68,6 +69,10 @@ struct tiny_edit {
  * (exits otherwise), so that a test cannot rot into testing an undamaged file. */
 void tiny_edit(const char *path_in, const char *path_out, const struct tiny_edit *edits,
                int n_edits);
+
+/* Sets the tokenizer's keys to n dummy tokens (n >= 259). */
+struct gguf_context;
+void tiny_put_vocab(struct gguf_context *gguf, int n);
 
 /* Deterministic numbers for tests. */
 struct tiny_rng {
