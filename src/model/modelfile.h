@@ -87,7 +87,9 @@ MUST_CHECK enum err modelfile_arr_len(const struct modelfile *mf, const char *ke
 /* Everything about the tokenizer's keys that llama.cpp would abort on, throw at, or silently
  * misread: array types and equal lengths of tokens, scores and token types, at least the tokens a
  * vocabulary type needs, no duplicate token strings, special ids in range, merges that are pairs,
- * template length bounded. ERR_INPUT names the key. *n_tokens gets the vocabulary's size. */
+ * template length bounded, tensors packed as gguf.cpp wants them. ERR_INPUT names the key,
+ * ERR_UNSUPPORTED a tokenizer other than "llama" (SentencePiece) and "gpt2" (byte-level BPE).
+ * *n_tokens gets the vocabulary's size. */
 MUST_CHECK enum err modelfile_check_tokenizer(const struct modelfile *mf, uint32_t *n_tokens,
                                               struct err_text *et);
 
