@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "gguf.h"
@@ -113,9 +114,9 @@ struct writer {
     struct tiny_rng rng;
 };
 
-static struct ggml_context *context_new(size_t size)
+static struct ggml_context *context_new(size_t size, bool no_alloc)
 {
-    struct ggml_init_params params = {.mem_size = size, .mem_buffer = NULL, .no_alloc = false};
+    struct ggml_init_params params = {.mem_size = size, .no_alloc = no_alloc};
     struct ggml_context *ctx = ggml_init(params);
 
     if (!ctx)
@@ -402,7 +403,7 @@ void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint
 {
     struct writer w = {
         .gguf = gguf_init_empty(),
-        .ctx = context_new((size_t)64 << 20),
+        .ctx = context_new((size_t)64 << 20, false),
         .spec = &specs[v],
         .type = type,
         .rng = {seed},
@@ -460,16 +461,27 @@ static struct ggml_tensor *edit_tensor(struct ggml_context *ctx, struct ggml_ten
     else
         ne[ggml_n_dims(t) - 1]++;
     out = ggml_new_tensor(ctx, type, ggml_n_dims(t), ne);
-    memset(out->data, 0, ggml_nbytes(out));
     ggml_set_name(out, e->name);
     return out;
+}
+
+/* The header, and a hole where the data would be. */
+static void write_sparse(const struct gguf_context *g, const char *path)
+{
+    int64_t last = gguf_get_n_tensors(g) - 1;
+    size_t size = gguf_get_meta_size(g);
+
+    size += gguf_get_tensor_offset(g, last);
+    size += GGML_PAD(gguf_get_tensor_size(g, last), gguf_get_alignment(g));
+    if (!gguf_write_to_file(g, path, true) || truncate(path, (off_t)size) != 0)
+        die("cannot write", path);
 }
 
 void tiny_edit(const char *path_in, const char *path_out, const struct tiny_edit *edits,
                int n_edits)
 {
-    struct ggml_context *ctx = NULL, *extra = context_new((size_t)32 << 20);
-    struct gguf_init_params params = {.no_alloc = false, .ctx = &ctx};
+    struct ggml_context *ctx = NULL, *extra = context_new((size_t)1 << 20, true);
+    struct gguf_init_params params = {.no_alloc = true, .ctx = &ctx};
     struct gguf_context *in = gguf_init_from_file(path_in, params);
     struct gguf_context *out = gguf_init_empty();
     int n_used = 0, n_wanted = 0;
@@ -492,8 +504,7 @@ void tiny_edit(const char *path_in, const char *path_out, const struct tiny_edit
     }
     if (n_used != n_wanted)
         die("a tensor to damage is not there", path_in);
-    if (!gguf_write_to_file(out, path_out, false))
-        die("cannot write", path_out);
+    write_sparse(out, path_out);
     gguf_free(in);
     gguf_free(out);
     ggml_free(ctx);

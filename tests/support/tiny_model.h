@@ -48,8 +48,8 @@ void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint
 
 enum tiny_edit_kind {
     TINY_DROP_TENSOR,
-    TINY_RETYPE_TENSOR,  /* same shape, type `num`, zero bytes */
-    TINY_RESHAPE_TENSOR, /* one more row (or element, of a vector), zero bytes */
+    TINY_RETYPE_TENSOR,  /* same shape, type `num` */
+    TINY_RESHAPE_TENSOR, /* one more row (or element, of a vector) */
     TINY_RENAME_TENSOR,  /* to str */
     TINY_DROP_KEY,
     TINY_SET_U32, /* num */
@@ -65,7 +65,8 @@ struct tiny_edit {
     const char *str;
 };
 
-/* Writes path_out as path_in with the edits applied. The named tensors and dropped keys must exist
+/* Writes path_out as path_in with the edits applied and all weights zero (a sparse file: what is
+ * damaged is found before any weight is read). The named tensors and dropped keys must exist
  * (exits otherwise), so that a test cannot rot into testing an undamaged file. */
 void tiny_edit(const char *path_in, const char *path_out, const struct tiny_edit *edits,
                int n_edits);
