@@ -50,3 +50,30 @@ endfunction()
 engine_import(engine_ggml libggml.a stdc++ m dl Threads::Threads)
 engine_import(engine_llama libllama.a engine_ggml)
 engine_import(engine_common libllama-common.a engine_llama)
+
+# What the engine was compiled to use, as the compiler's own macros tell, so that a CPU that lacks it is refused with a sentence
+# (src/model/cpu.c) and the attention kernel is compiled alike.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+  set(engine_cpu_flags -march=x86-64-v2)
+  set(engine_features SSE4_2=sse4.2 AVX=avx AVX2=avx2 FMA=fma BMI=bmi BMI2=bmi2 AVX512F=avx512f AVX512BW=avx512bw
+    AVX512DQ=avx512dq AVX512VL=avx512vl AVX512CD=avx512cd AVX512VBMI=avx512vbmi AVX512VNNI=avx512vnni
+    AVX512BF16=avx512bf16 AVX512VBMI2=avx512vbmi2 AVX512IFMA=avx512ifma AVX512BITALG=avx512bitalg
+    AVX512VPOPCNTDQ=avx512vpopcntdq)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(engine_cpu_flags -march=armv8-a)
+  set(engine_features ARM_FEATURE_DOTPROD=dotprod ARM_FEATURE_FP16_VECTOR_ARITHMETIC=fp16 ARM_FEATURE_SVE=sve
+    ARM_FEATURE_MATMUL_INT8=i8mm ARM_FEATURE_BF16=bf16)
+endif()
+if(LINGUA_NATIVE)
+  set(engine_cpu_flags -march=native)
+endif()
+execute_process(COMMAND cc ${engine_cpu_flags} -dM -E -x c /dev/null OUTPUT_VARIABLE macros)
+set(engine_uses "")
+foreach(pair ${engine_features})
+  string(REPLACE "=" ";" pair ${pair})
+  list(GET pair 0 macro)
+  list(GET pair 1 name)
+  if(macros MATCHES "#define __${macro}(__)? ")
+    string(APPEND engine_uses "USES(\"${name}\"),")
+  endif()
+endforeach()
