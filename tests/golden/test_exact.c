@@ -95,24 +95,19 @@ static void companions_add(struct companions *c, const struct exact *x, int s)
     c->n++;
 }
 
-/* Fills one step: slot s takes up to share(s, step) rows; the slots one after the other in even
- * steps, in turns row by row in odd ones. */
+/* Fills one step: each slot takes its share of rows, the slots in ascending order in even steps and
+ * descending in odd ones. */
 static void companions_fill(struct companions *c, const struct exact *x, int step)
 {
     c->n = 0;
     memset(c->taken, 0, sizeof(c->taken));
-    for (int round = 0; round < (step & 1 ? 64 : 1); round++) {
-        for (int s = 0; s < EXACT_SLOTS; s++) {
-            int share = (s + step) % 4 == 0 ? 23 : (s * 5 + step) % 7 == 0 ? 6 : 1;
-            int left = x->len[s] - c->done[s];
-            int want = share < left ? share : left;
+    for (int i = 0; i < EXACT_SLOTS; i++) {
+        int s = step & 1 ? EXACT_SLOTS - 1 - i : i;
+        int share = (s + step) % 4 == 0 ? 23 : (s * 5 + step) % 7 == 0 ? 6 : 1;
+        int left = x->len[s] - c->done[s];
 
-            for (int i = step & 1 ? round : 0; i < want && c->taken[s] <= i; i++) {
-                companions_add(c, x, s);
-                if (step & 1)
-                    break;
-            }
-        }
+        for (int row = 0; row < share && row < left; row++)
+            companions_add(c, x, s);
     }
 }
 
@@ -148,20 +143,25 @@ static void check_beside(const struct exact *x, int n_threads, const int *cuts, 
     free(c);
 }
 
-static void check_all(enum tiny_variant v, enum ggml_type type, enum kv_type kv, int len)
+enum cuts { CUT_ONCE, CUT_EVERYWHERE };
+
+static void check_all(enum tiny_variant v, enum ggml_type type, enum kv_type kv, int len,
+                      enum cuts cuts)
 {
-    static const int chunks[] = {1, 7, 64, EXACT_LEN_MAX};
+    static const int chunks[] = {1, 7, 64}, chunks_threads[] = {7, EXACT_LEN_MAX};
     struct exact x;
     int middle;
 
     exact_open(&x, v, type, kv, len, EXACT_SLOTS);
-    check_chunks(&x, 1, chunks, 3);
-    check_chunks(&x, 2, chunks, 4);
-    check_cuts(&x);
-    check_beside(&x, 1, NULL, 0);
     middle = x.n_modules - 3; /* between the last layers, before rows shrink */
+    check_chunks(&x, 1, chunks, 3);
+    check_chunks(&x, 2, chunks_threads, 2);
+    if (cuts == CUT_EVERYWHERE)
+        check_cuts(&x);
+    check_beside(&x, 1, NULL, 0);
     check_beside(&x, 2, &middle, 1);
-    print_message("  %s: %d positions, %d cuts: same bits\n", x.label, len, x.n_modules - 1);
+    print_message("  %s: %d positions, %s: same bits\n", x.label, len,
+                  cuts == CUT_EVERYWHERE ? "cut everywhere" : "cut once");
     exact_close(&x);
 }
 
@@ -172,12 +172,13 @@ static const enum kv_type kvs[] = {KV_F16, KV_Q8_0, KV_F32};
 /* Every type with every KV type, on one family with grouped heads, over several KV blocks. */
 static void types_are_exact(void **state)
 {
-    int len = golden_size() == GOLDEN_SMALL ? 150 : 290;
+    bool small = golden_size() == GOLDEN_SMALL;
 
     (void)state;
-    for (size_t t = 0; t < (golden_size() == GOLDEN_SMALL ? 2 : ARRAY_LEN(types)); t++)
+    for (size_t t = 0; t < (small ? 2 : ARRAY_LEN(types)); t++)
         for (size_t k = 0; k < ARRAY_LEN(kvs); k++)
-            check_all(TINY_LLAMA_GQA, types[t], kvs[k], len);
+            check_all(TINY_LLAMA_GQA, types[t], kvs[k], small ? 80 : 200,
+                      golden_size() == GOLDEN_FULL ? CUT_EVERYWHERE : CUT_ONCE);
 }
 
 static void family_is_exact(void **state)
@@ -185,18 +186,15 @@ static void family_is_exact(void **state)
     enum tiny_variant v = (enum tiny_variant)(intptr_t)*state;
     bool q8 = v != TINY_LLAMA_BIAS; /* heads of 48 are no whole number of q8_0 blocks */
 
-    if (golden_size() == GOLDEN_FULL) {
-        for (size_t t = 0; t < ARRAY_LEN(types); t++)
-            for (size_t k = 0; k < ARRAY_LEN(kvs); k++)
-                if (q8 || kvs[k] != KV_Q8_0)
-                    check_all(v, types[t], kvs[k], 150);
+    if (golden_size() != GOLDEN_FULL) {
+        check_all(v, GGML_TYPE_Q4_0, KV_F16, golden_size() == GOLDEN_SMALL ? 70 : 100,
+                  CUT_EVERYWHERE);
         return;
     }
-    check_all(v, GGML_TYPE_Q4_0, KV_F16, 140);
-    if (golden_size() == GOLDEN_NORMAL) {
-        check_all(v, GGML_TYPE_F32, KV_F16, 140);
-        check_all(v, GGML_TYPE_Q8_0, q8 ? KV_Q8_0 : KV_F32, 140);
-    }
+    for (size_t t = 0; t < ARRAY_LEN(types); t++)
+        for (size_t k = 0; k < ARRAY_LEN(kvs); k++)
+            if (q8 || kvs[k] != KV_Q8_0)
+                check_all(v, types[t], kvs[k], 290, CUT_EVERYWHERE);
 }
 
 int main(void)

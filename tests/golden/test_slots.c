@@ -217,6 +217,7 @@ static const struct bad_batch bad_batches[] = {
     {"a gap between rows", 2, {0, 0}, {10, 12}, {1, 1}},
     {"the same row twice", 2, {0, 0}, {10, 10}, {1, 1}},
     {"rows backwards", 2, {0, 0}, {11, 10}, {1, 1}},
+    {"a slot's rows apart", 3, {0, 1, 0}, {10, 0, 11}, {1, 1, 1}},
     {"a slot's rows apart and backwards", 3, {0, 1, 0}, {10, 0, 9}, {1, 1, 1}},
     {"a negative slot", 1, {-1}, {0}, {1}},
     {"a slot too many", 1, {EXACT_SLOTS}, {0}, {1}},

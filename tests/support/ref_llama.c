@@ -163,15 +163,23 @@ int ref_greedy(struct ref *r, const int32_t *prompt, int n_prompt, int32_t *out,
     return n_out;
 }
 
+double nmse_power(const float *b, int64_t n)
+{
+    double power = 0.0;
+
+    for (int64_t i = 0; i < n; i++)
+        power += (double)b[i] * (double)b[i];
+    return power;
+}
+
 double nmse(const float *a, const float *b, int64_t n)
 {
-    double error = 0.0, power = 0.0;
+    double error = 0.0, power = nmse_power(b, n);
 
     for (int64_t i = 0; i < n; i++) {
         double d = (double)a[i] - (double)b[i];
 
         error += d * d;
-        power += (double)b[i] * (double)b[i];
     }
     return power > 0.0 ? error / power : error > 0.0 ? INFINITY : 0.0;
 }

@@ -44,6 +44,7 @@ int ref_greedy(struct ref *r, const int32_t *prompt, int n_prompt, int32_t *out,
 
 /* sum (a-b)^2 / sum b^2 */
 double nmse(const float *a, const float *b, int64_t n);
-int argmax(const float *a, int n); /* the lowest index on a tie */
+double nmse_power(const float *b, int64_t n); /* sum b^2 */
+int argmax(const float *a, int n);            /* the lowest index on a tie */
 
 #endif

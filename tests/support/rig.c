@@ -5,6 +5,15 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "ggml.h"
+
+/* ggml tells of every tensor it repacks. */
+static void quiet(enum ggml_log_level level, const char *text, void *user)
+{
+    (void)user;
+    if (level == GGML_LOG_LEVEL_ERROR)
+        fputs(text, stderr);
+}
 
 static void must(enum err e, const char *what, const struct err_text *et)
 {
@@ -19,6 +28,7 @@ void rig_open(struct rig *r, const char *path, int n_threads, const struct segme
 {
     struct err_text et = {{0}};
 
+    ggml_log_set(quiet, NULL);
     memset(r, 0, sizeof(*r));
     must(model_open(path, &r->model, &et), path, &et);
     must(compute_open(n_threads, &r->compute, &et), "compute_open", &et);
