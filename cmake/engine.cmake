@@ -13,6 +13,7 @@ endif()
 file(SHA256 ${CMAKE_SOURCE_DIR}/package-lock.json hash_lock)
 file(SHA256 ${CMAKE_SOURCE_DIR}/cmake/engine/CMakeLists.txt hash_rules)
 execute_process(COMMAND sh -c "cc --version | head -n 1; uname -m" OUTPUT_VARIABLE cc_version)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS package-lock.json cmake/engine/CMakeLists.txt)
 set(cpu portable)
 if(LINGUA_NATIVE)
   # A cached engine must not meet another CPU than the one it was tuned for.
@@ -33,6 +34,9 @@ if(NOT EXISTS ${engine_dir}/build/libllama-common.a OR NOT EXISTS ${engine_dir}/
     INSTALL_COMMAND ${CMAKE_COMMAND} -E touch ${engine_dir}/complete
     BUILD_BYPRODUCTS ${engine_libs}
     USES_TERMINAL_BUILD ON)
+else()
+  # Should the engine be removed, look again instead of failing for want of an archive.
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${engine_dir}/complete)
 endif()
 
 file(MAKE_DIRECTORY ${engine_dir}/build/src ${engine_dir}/build/src/ggml-cpu ${engine_dir}/build/src/common)

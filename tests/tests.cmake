@@ -9,6 +9,13 @@ function(lingua_test name)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
+# A test that reads the default model finds it by itself or by this folder's name: it is fetched before (tests/unit/llama2c.cmake).
+set(LINGUA_TEST_MODELS ${CMAKE_SOURCE_DIR}/build/models)
+function(lingua_test_needs_model name)
+  set_property(TEST ${name} APPEND PROPERTY FIXTURES_REQUIRED default_model)
+  set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT LINGUA_MODELS=${LINGUA_TEST_MODELS})
+endfunction()
+
 # Each area keeps its own list, so that it stays beside its tests.
 file(GLOB lists CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*.cmake)
 foreach(list ${lists})

@@ -31,8 +31,10 @@ void *mem_zalloc(size_t n, size_t size)
 
 void *mem_realloc(void *p, size_t n, size_t size)
 {
+    size_t bytes = n * size;
+
     CHECK(size == 0 || n <= SIZE_MAX / size);
-    p = realloc(p, n * size ? n * size : 1);
+    p = realloc(p, bytes > 0 ? bytes : 1);
     CHECK(p != NULL);
     return p;
 }

@@ -1,4 +1,123 @@
-int main(void)
+/* The program: finds the command and calls it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cmd.h"
+#include "cli/options.h"
+#include "cli/say.h"
+#include "lingua/lingua.h"
+
+static int cmd_help(int argc, char **argv);
+static int cmd_version(int argc, char **argv);
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary; /* NULL: not for people */
+} commands[] = {
+    {"run", cmd_run, "generate text, or chat when no prompt is given"},
+    {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
+    {"perplexity", cmd_perplexity, "how well a model predicts a text"},
+    {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},
+    {"help", cmd_help, "this, or more about one command: lingua help run"},
+    {"version", cmd_version, "the version"},
+    {"device", cmd_device, NULL},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const struct command *command_find(const char *name)
 {
-    return 0;
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void overview(FILE *f)
+{
+    fprintf(f, "lingua runs a language model on one device, or on several as one.\n\n"
+               "usage: lingua COMMAND [MODEL] [OPTIONS]\n\n");
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (commands[i].summary)
+            fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
+    fprintf(f, "\nMODEL is a GGUF file; without one a small storyteller is fetched once and used.\n"
+               "Try: lingua run -p \"Once upon a time\"\n");
+}
+
+static int unknown(const char *name)
+{
+    const char *words[N_COMMANDS], *near;
+    int n = 0;
+
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (commands[i].summary)
+            words[n++] = commands[i].name;
+    near = nearest_word(name, words, n);
+    if (near)
+        say("unknown command %s; did you mean %s?", name, near);
+    else
+        say("unknown command %s; lingua help lists them", name);
+    return STATUS_USAGE;
+}
+
+static int cmd_help(int argc, char **argv)
+{
+    const struct command *command;
+    char help[] = "--help";
+
+    if (argc < 2) {
+        overview(stdout);
+        return out_finish();
+    }
+    command = command_find(argv[1]);
+    if (!command)
+        return unknown(argv[1]);
+    if (command->run == cmd_help || command->run == cmd_version || !command->summary) {
+        overview(stdout);
+        return out_finish();
+    }
+    return command->run(2, (char *[]){argv[1], help, NULL});
+}
+
+static int cmd_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("lingua %s\n", LL_VERSION);
+    return out_finish();
+}
+
+/* A closed standard stream would give its number to the next file opened, and text meant for a
+ * person would go into a socket. We fill the holes with descriptors that refuse the wrong use. */
+static void streams_fill(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *command;
+
+    streams_fill();
+    /* A reader that has seen enough, or a device that left, is an error to handle, not our end. */
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        overview(stderr);
+        return STATUS_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return cmd_help(1, argv);
+    if (strcmp(argv[1], "--version") == 0)
+        return cmd_version(1, argv);
+    command = command_find(argv[1]);
+    if (!command)
+        return unknown(argv[1]);
+    return command->run(argc - 1, argv + 1);
 }

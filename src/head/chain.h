@@ -1,17 +1,23 @@
 /* The chain: every module of a model, cut into stages, on one device or several, behind one call.
  *
- * The head is always a device itself (device 0). The other devices are processes of `device_program` (`lingua device`, a hidden
- * command), each loading only its own segments, joined in a ring by socket pairs that exist before they start: hidden states go
- * straight from stage to stage and only come home for a stage the head holds, or as the last result.
+ * The head is always a device itself (device 0). The other devices are processes of
+ * `device_program` (`lingua device`, a hidden command), each loading only its own segments, joined
+ * in a ring by socket pairs that exist before they start: hidden states go straight from stage to
+ * stage and only come home for a stage the head holds, or as the last result.
  *
  * The life of a step, here with three devices and `output` on the head:
- *   1. The caller gives a batch. The chain checks it against the head's own picture of every slot's length, so that no stage
+ *   1. The caller gives a batch. The chain checks it against the head's own picture of every
+ *   slot's length, so that no stage
  *      can refuse what another has already done, and numbers it.
- *   2. Device 0 runs its first segment and sends one frame (wire/step.h: header with slots, positions, wanted rows, and the slot
+ *   2. Device 0 runs its first segment and sends one frame (wire/step.h: header with slots,
+ *   positions, wanted rows, and the slot
  *      changes that must happen first; payload: the edge tensors) to the device of the next stage.
- *   3. Each device reads frames in order, applies the slot changes, runs its segment, and sends the result on.
- *   4. The last hidden states reach the head, which runs `output`. A step with no wanted rows comes home as an empty frame.
- * Several steps may be under way (the chunks of a prompt, back to back): steps whose rows nobody wants are not waited for.
+ *   3. Each device reads frames in order, applies the slot changes, runs its segment, and sends
+ *   the result on.
+ *   4. The last hidden states reach the head, which runs `output`. A step with no wanted rows
+ *   comes home as an empty frame.
+ * Several steps may be under way (the chunks of a prompt, back to back): steps whose rows nobody
+ * wants are not waited for.
  *
  * Owned by one thread at a time. */
 #ifndef LINGUA_HEAD_CHAIN_H
@@ -34,15 +40,16 @@ struct chain_opts {
     void *user;
 };
 
-/* m is borrowed until close. ERR_INPUT: the split is malformed, leaves a module out, or has more devices than modules or (as
- * processes) than cores: the sentence says what would do. ERR_GONE when a device process ends before it is ready, with its own last
- * words. gives *out. */
+/* m is borrowed until close. ERR_INPUT: the split is malformed, leaves a module out, or has more
+ * devices than modules or (as processes) than cores: the sentence says what would do. ERR_GONE
+ * when a device process ends before it is ready, with its own last words. gives *out. */
 MUST_CHECK enum err chain_open(const struct model *m, const struct chain_opts *opts,
                                struct chain **out, struct err_text *et);
 void chain_close(struct chain *c); /* ends the device processes and waits for them */
 
-/* Runs a batch through every stage. logits gets (n_wanted, n_vocab) f32, borrowed until the next call. With no wanted row it may
- * return before the last stage is done. ERR_GONE when a device leaves: the chain is then of no further use but to close. */
+/* Runs a batch through every stage. logits gets (n_wanted, n_vocab) f32, borrowed until the next
+ * call. With no wanted row it may return before the last stage is done. ERR_GONE when a device
+ * leaves: the chain is then of no further use but to close. */
 MUST_CHECK enum err chain_run(struct chain *c, const struct batch *b, struct tensors *logits,
                               struct err_text *et);
 

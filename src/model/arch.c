@@ -153,7 +153,8 @@ static enum err read_int(struct reader *r, enum presence p, const char *suffix, 
     return ERR_NONE;
 }
 
-/* A key that may be one number or one per layer. We build uniform layers only, so all must agree. */
+/* A key that may be one number or one per layer. We build uniform layers only, so all must agree.
+ * */
 static enum err read_layers_int(struct reader *r, enum presence p, const char *suffix, int n_layers,
                                 int lo, int hi, int *out)
 {
@@ -257,8 +258,8 @@ static enum err read_experts(struct reader *r, const struct arch *a, struct hpar
     return ERR_NONE;
 }
 
-/* YaRN's own attention factor, as it is when the file says nothing about mscale (arXiv 2309.00071, section 3.4). The kernel applies
- * 1 + 0.1 ln(factor) itself, so it is divided out here. */
+/* YaRN's own attention factor, as it is when the file says nothing about mscale (arXiv 2309.00071,
+ * section 3.4). The kernel applies 1 + 0.1 ln(factor) itself, so it is divided out here. */
 static float yarn_attn_factor(float factor)
 {
     float mscale = factor <= 1.0f ? 1.0f : 0.1f * logf(factor) + 1.0f;

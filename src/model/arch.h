@@ -1,8 +1,9 @@
 /* The architecture table: a decoder family is a row here, not a function.
  *
- * A row says what a family is made of; the shared builder (graph.c) reads the row and nothing else knows families apart. A new
- * decoder family is a new row and, at most, one new option that the builder learns for everybody. The hyperparameters that differ
- * between files of one family live in `struct hparams`; which tensors must be there, and in what shape, follows from both
+ * A row says what a family is made of; the shared builder (graph.c) reads the row and nothing else
+ * knows families apart. A new decoder family is a new row and, at most, one new option that the
+ * builder learns for everybody. The hyperparameters that differ between files of one family live
+ * in `struct hparams`; which tensors must be there, and in what shape, follows from both
  * (tensors.h). Pure data and reading: any thread. */
 #ifndef LINGUA_MODEL_ARCH_H
 #define LINGUA_MODEL_ARCH_H
@@ -48,19 +49,19 @@ struct arch {
     enum bias_kind bias;
     enum tie_kind tie;
     enum moe_kind moe;
-    bool qk_norm;       /* RMS norm of each query and key head before rotation */
-    bool post_norm;     /* a norm on each block's result before it joins the residual */
-    bool embed_norm;    /* a norm right after the embedding */
-    bool embed_scale;   /* embedding times sqrt(n_embd) */
-    bool parallel_key;  /* use_parallel_residual decides how attention and FFN join */
-    bool full_rotation; /* rope.dimension_count must equal the head size */
-    int window_default; /* sliding window when the key is absent; 0 = none */
-    int window_period;  /* every n-th layer sees everything; 0 = no windows in this family */
-    bool
-        window_own_rope; /* windowed layers rotate with their own base (10000 unless told) and no scaling */
+    bool qk_norm;              /* RMS norm of each query and key head before rotation */
+    bool post_norm;            /* a norm on each block's result before it joins the residual */
+    bool embed_norm;           /* a norm right after the embedding */
+    bool embed_scale;          /* embedding times sqrt(n_embd) */
+    bool parallel_key;         /* use_parallel_residual decides how attention and FFN join */
+    bool full_rotation;        /* rope.dimension_count must equal the head size */
+    int window_default;        /* sliding window when the key is absent; 0 = none */
+    int window_period;         /* every n-th layer sees everything; 0 = no windows in this family */
+    bool window_own_rope;      /* windowed layers rotate with a base of their own, unscaled */
     bool softcap;              /* reads the soft cap keys */
     float attn_cap, logit_cap; /* soft caps when their keys are absent; 0 = none */
-    int wide_scale_layers; /* at this depth attention scales by sqrt(n_embd / n_heads), not sqrt(head_dim); 0 = never */
+    /* At this depth attention scales by sqrt(n_embd / n_heads), not sqrt(head_dim); 0 = never. */
+    int wide_scale_layers;
 };
 
 /* NULL when unknown. */
@@ -77,7 +78,8 @@ struct rope {
     float ext_factor, attn_factor, beta_fast, beta_slow; /* YaRN (arXiv 2309.00071) */
 };
 
-/* What one file says, checked: every count is at least 1 (experts may be 0) and bounded, heads divide, floats are finite. */
+/* What one file says, checked: every count is at least 1 (experts may be 0) and bounded, heads
+ * divide, floats are finite. */
 struct hparams {
     int n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
     int n_experts, n_experts_used, n_ff_expert; /* 0 when dense */
@@ -93,7 +95,8 @@ struct hparams {
     struct rope rope, rope_window;
 };
 
-/* n_vocab is read from the embedding's shape by the caller, who passes it. ERR_INPUT naming file and key. */
+/* n_vocab is read from the embedding's shape by the caller, who passes it. ERR_INPUT naming file
+ * and key. */
 MUST_CHECK enum err hparams_read(const struct modelfile *mf, const struct arch *a, int n_vocab,
                                  struct hparams *out, struct err_text *et);
 /* Does layer i see only the last `window` positions? */

@@ -1,5 +1,5 @@
-/* Compiled with the engine's CPU flags and -ffp-contract=fast. Every sum below adds at most one product, so that there is only one way
- * to fuse it. */
+/* Compiled with the engine's CPU flags and -ffp-contract=fast. Every sum below adds at most one
+ * product, so that there is only one way to fuse it. */
 #include "model/attn.h"
 
 #include <ggml.h>
@@ -109,8 +109,9 @@ INLINE float largest(v16 x)
     return a[0];
 }
 
-/* e^x for x <= 0, to about an ulp; exactly 1 at 0 and exactly 0 below -87. x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor
- * series to r^7 (remainder under 6e-9), 2^n by adding n to the exponent. */
+/* e^x for x <= 0, to about an ulp; exactly 1 at 0 and exactly 0 below -87. x = n ln 2 + r with |r|
+ * <= ln 2 / 2, e^r by its Taylor series to r^7 (remainder under 6e-9), 2^n by adding n to the
+ * exponent. */
 INLINE v16 exp_neg(v16 x)
 {
     const v16 shift =
@@ -204,7 +205,8 @@ static const float *block_values(const struct kv *kv, int slot, int head, int po
 
 /* ---- the two products, over rows x vectors held in registers ---- */
 
-/* s[r][v] = sum over d of q[r][d] * k[v][d]. q: (rows, dim), k: (vectors, dim, 16), s: (rows, BLOCK). */
+/* s[r][v] = sum over d of q[r][d] * k[v][d]. q: (rows, dim), k: (vectors, dim, 16), s: (rows,
+ * BLOCK). */
 INLINE void scores(const int rows, const int vectors, const float *q, size_t dim, const float *k,
                    float *s)
 {
@@ -230,7 +232,8 @@ INLINE void scores(const int rows, const int vectors, const float *q, size_t dim
             store(s + r * BLOCK + v * LANES, acc[r][v]);
 }
 
-/* acc[r][v] += sum over j of p[r][j] * values[j][v]. p: (rows, BLOCK), values and acc with rows of dim_pad. */
+/* acc[r][v] += sum over j of p[r][j] * values[j][v]. p: (rows, BLOCK), values and acc with rows of
+ * dim_pad. */
 INLINE void weigh(const int rows, const int vectors, const float *p, int n_pos, const float *values,
                   size_t dim_pad, float *out)
 {
@@ -315,7 +318,8 @@ static void tile_scratch(struct tile *t, float *scratch)
     t->slope = t->max + TILE_ROWS;
 }
 
-/* ALiBi's slope of a head: a geometric series over the largest power of two heads, its odd half-steps for the rest. */
+/* ALiBi's slope of a head: a geometric series over the largest power of two heads, its odd
+ * half-steps for the rest. */
 static float alibi_slope(const struct attn_shape *shape, int head)
 {
     int n = 1;
@@ -363,7 +367,8 @@ INLINE v16 adjust(const struct tile *t, int row, int row_pos, int pos, v16 s)
     return choose(hidden, splat(-INFINITY), s);
 }
 
-/* Turns a row's scores of this block into weights and folds them into its running maximum and sum. */
+/* Turns a row's scores of this block into weights and folds them into its running maximum and sum.
+ * */
 static __attribute__((noinline)) void tile_softmax(struct tile *t, int row, int pos, int groups)
 {
     float *s = t->s + row * BLOCK, *acc = t->acc + (size_t)row * (size_t)t->kv->dim_pad, rescale,
@@ -469,7 +474,8 @@ void attn_run(const struct kv *kv, const struct attn_shape *shape, const struct 
     int per_kv = shape->n_heads / shape->n_kv_heads, parts = 1, tokens, item = 0;
     struct tile t = {.kv = kv, .shape = shape};
 
-    /* A lone decode row has only as many tiles as KV heads; with more threads than that, split its query heads too. */
+    /* A lone decode row has only as many tiles as KV heads; with more threads than that, split its
+     * query heads too. */
     if (rows->n * shape->n_kv_heads < nth)
         parts = (nth + shape->n_kv_heads - 1) / shape->n_kv_heads;
     while ((per_kv + parts - 1) / parts > TILE_ROWS)

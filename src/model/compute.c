@@ -7,6 +7,13 @@
 #include "base/mem.h"
 #include "model/segment.h"
 
+static void discard(enum ggml_log_level level, const char *text, void *user)
+{
+    (void)level;
+    (void)text;
+    (void)user;
+}
+
 enum err compute_open(int n_threads, struct compute **out, struct err_text *et)
 {
     struct ggml_threadpool_params params;
@@ -18,11 +25,15 @@ enum err compute_open(int n_threads, struct compute **out, struct err_text *et)
                        GGML_MAX_N_THREADS);
     /* ggml forks a debugger when it aborts; a child that prints our stack is nobody's wish. */
     setenv("GGML_NO_BACKTRACE", "1", 0);
+    /* ggml's log is its own global and goes to stderr unless told otherwise; what a person needs
+     * to know is in our errors. */
+    ggml_log_set(discard, NULL);
     ggml_cpu_init();
     c = mem_zalloc(1, sizeof *c);
     c->n_threads = n_threads;
-    /* Even one thread gets a pool: without one ggml makes and frees one for every graph. A little polling bridges the gap between two
-     * tokens without a trip through the scheduler; ggml's own default burns a core for 50 ms after every step. */
+    /* Even one thread gets a pool: without one ggml makes and frees one for every graph. A little
+     * polling bridges the gap between two tokens without a trip through the scheduler; ggml's own
+     * default burns a core for 50 ms after every step. */
     ggml_threadpool_params_init(&params, n_threads);
     params.poll = 1;
     c->pool = ggml_threadpool_new(&params);

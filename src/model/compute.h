@@ -1,5 +1,5 @@
-/* Threads to compute with, and what they need: ggml's pool, its work buffer, and scratch for our own operators. model/segment.h opens
- * and closes it; this header is for src/model. */
+/* Threads to compute with, and what they need: ggml's pool, its work buffer, and scratch for our
+ * own operators. model/segment.h opens and closes it; this header is for src/model. */
 #ifndef LINGUA_MODEL_COMPUTE_H
 #define LINGUA_MODEL_COMPUTE_H
 

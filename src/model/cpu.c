@@ -1,5 +1,6 @@
-/* Compiled without the engine's CPU flags, so that it can speak on a CPU that lacks them. LINGUA_ENGINE_CPU is the list of features
- * the engine was compiled to use, taken from the compiler's own macros (cmake/engine.cmake). */
+/* Compiled without the engine's CPU flags, so that it can speak on a CPU that lacks them.
+ * LINGUA_ENGINE_CPU is the list of features the engine was compiled to use, taken from the
+ * compiler's own macros (cmake/engine.cmake). */
 #include <stdbool.h>
 #include <string.h>
 

@@ -1,12 +1,13 @@
-/* How a layer reads, for all families at once (h and f are the block's work, x the residual stream):
+/* How a layer reads, for all families at once (h and f are the block's work, x the residual
+ * stream):
  *
- *   h = norm(x);  q, k, v = split(W_qkv h);  [norm q, k per head];  [rotate q, k];  store k, v;  a = W_o attention(q)
- *   [a = norm(a)]
+ *   h = norm(x);  q, k, v = split(W_qkv h);  [norm q, k per head];  [rotate q, k];  store k, v;  a
+ *   = W_o attention(q) [a = norm(a)]
  *   sequential:  x = a + x;  f = ffn(norm(x));  [f = norm(f)];  x = f + x
  *   parallel:    f = ffn(norm'(x));  x = (f + x) + a
  *
- * At the model's last attention the rows whose logits nobody wants end: their keys and values are stored, and only wanted rows of q, a
- * and x go on. */
+ * At the model's last attention the rows whose logits nobody wants end: their keys and values are
+ * stored, and only wanted rows of q, a and x go on. */
 #include "model/graph.h"
 
 #include <math.h>
@@ -28,7 +29,8 @@ struct builder {
 
 /* ---- the two custom operators ---- */
 
-/* dst: one f32 nobody reads; src0 k, src1 v: (head_dim, n_kv_heads, n_rows) f32, rows contiguous within a head. */
+/* dst: one f32 nobody reads; src0 k, src1 v: (head_dim, n_kv_heads, n_rows) f32, rows contiguous
+ * within a head. */
 static void op_store(struct ggml_tensor *dst, int ith, int nth, void *user)
 {
     const struct attn_op *op = user;
@@ -45,7 +47,8 @@ static void op_store(struct ggml_tensor *dst, int ith, int nth, void *user)
     }
 }
 
-/* dst: (head_dim * n_heads, rows) f32; src0 q: (head_dim, n_heads, rows of q) f32, heads contiguous; src1: op_store's dst, for order. */
+/* dst: (head_dim * n_heads, rows) f32; src0 q: (head_dim, n_heads, rows of q) f32, heads
+ * contiguous; src1: op_store's dst, for order. */
 static void op_attend(struct ggml_tensor *dst, int ith, int nth, void *user)
 {
     const struct attn_op *op = user;
@@ -246,7 +249,8 @@ static struct ggml_tensor *ffn_dense(struct builder *b, const struct ffn_weights
     return linear(b, w->down, w->down_b, h);
 }
 
-/* Mixture of experts: softmax over the router's scores, the best n used, their weights made to sum to 1 (Mixtral, arXiv 2401.04088). */
+/* Mixture of experts: softmax over the router's scores, the best n used, their weights made to sum
+ * to 1 (Mixtral, arXiv 2401.04088). */
 static struct ggml_tensor *ffn_experts(struct builder *b, const struct ffn_weights *w,
                                        struct ggml_tensor *h)
 {

@@ -1,8 +1,8 @@
 /* The one builder: a segment's modules as a ggml graph, for any family, read from the family's row.
  *
- * A graph is built for a shape (rows in, rows whose logits are wanted) and knows nothing of slots or positions beyond its input
- * tensors: the two attention operators read those from the step state they were given a pointer to. So one graph serves every step
- * of its shape. */
+ * A graph is built for a shape (rows in, rows whose logits are wanted) and knows nothing of slots
+ * or positions beyond its input tensors: the two attention operators read those from the step
+ * state they were given a pointer to. So one graph serves every step of its shape. */
 #ifndef LINGUA_MODEL_GRAPH_H
 #define LINGUA_MODEL_GRAPH_H
 
@@ -13,7 +13,8 @@
 #include "model/model_impl.h"
 #include "model/weights.h"
 
-/* What the operators of a running step see; the segment fills it before each run. Rows beyond n_rows / n_wanted are padding. */
+/* What the operators of a running step see; the segment fills it before each run. Rows beyond
+ * n_rows / n_wanted are padding. */
 struct step_state {
     int n_rows, n_wanted;
     const int32_t *slot, *pos;               /* (n_rows) */

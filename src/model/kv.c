@@ -61,8 +61,9 @@ void kv_close(struct kv *kv)
 
 /* ---- single rows, in and out of the blocked layout ---- */
 
-/* One group of 32 as q8_0: the scale maps the largest magnitude to 127. Written here rather than taken from ggml because ggml's
- * rounding differs between CPUs, and what a device stores must be what any other would have. */
+/* One group of 32 as q8_0: the scale maps the largest magnitude to 127. Written here rather than
+ * taken from ggml because ggml's rounding differs between CPUs, and what a device stores must be
+ * what any other would have. */
 static void quantize_group(const float *x, uint16_t *scale, int8_t *q)
 {
     float amax = 0.0f;

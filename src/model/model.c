@@ -68,7 +68,8 @@ static void describe_modules(struct model *m)
         if (mi->kind == MODULE_OUTPUT && !tensors_get(&m->bound, T_OUTPUT, -1)) {
             const struct mf_tensor *t = model_output_tensor(m);
 
-            /* Tied: the parameters are the embedding's, but whoever holds this module needs the bytes. */
+            /* Tied: the parameters are the embedding's, but whoever holds this module needs the
+             * bytes. */
             mi->bytes += t->size;
             mi->decode_bytes += t->size;
             mi->decode_flops += 2.0 * (double)elements(t);
@@ -136,6 +137,29 @@ static enum err describe(struct model *m, struct err_text *et)
     return ERR_NONE;
 }
 
+/* One row of the embedding per token: a tokenizer that knows more tokens would index past its end.
+ * */
+static enum err check_vocab(const struct modelfile *mf, const struct mf_tensor *embed,
+                            struct err_text *et)
+{
+    uint64_t n_tokens;
+    enum err e;
+
+    if (!embed || embed->ne[1] < 1 || embed->ne[1] > 1 << 24)
+        return err_set(et, ERR_INPUT, "%s: tensor token_embd.weight: %s", modelfile_path(mf),
+                       embed ? "has an absurd number of tokens"
+                             : "is missing, and every model needs it");
+    if (!modelfile_has(mf, "tokenizer.ggml.tokens"))
+        return ERR_NONE;
+    e = modelfile_arr_len(mf, "tokenizer.ggml.tokens", &n_tokens, et);
+    if (!e && n_tokens != (uint64_t)embed->ne[1])
+        e = err_set(
+            et, ERR_INPUT,
+            "%s: tensor token_embd.weight: has %lld rows, and tokenizer.ggml.tokens names %llu",
+            modelfile_path(mf), (long long)embed->ne[1], (unsigned long long)n_tokens);
+    return e;
+}
+
 enum err model_open_file(struct modelfile *mf, struct model **out, struct err_text *et)
 {
     struct model *m = mem_zalloc(1, sizeof *m);
@@ -156,12 +180,9 @@ enum err model_open_file(struct modelfile *mf, struct model **out, struct err_te
         goto fail;
     }
     embed = modelfile_find(mf, "token_embd.weight");
-    if (!embed || embed->ne[1] < 1 || embed->ne[1] > 1 << 24) {
-        e = err_set(et, ERR_INPUT, "%s: tensor token_embd.weight: %s", modelfile_path(mf),
-                    embed ? "has an absurd number of tokens"
-                          : "is missing, and every model needs it");
+    e = check_vocab(mf, embed, et);
+    if (e)
         goto fail;
-    }
     e = hparams_read(mf, m->arch, (int)embed->ne[1], &m->hp, et);
     if (!e)
         e = tensors_bind(mf, m->arch, &m->hp, &m->bound, et);

@@ -89,7 +89,8 @@ MUST_CHECK enum err modelfile_arr_len(const struct modelfile *mf, const char *ke
  * vocabulary type needs, no duplicate token strings, special ids in range, merges that are pairs,
  * template length bounded, tensors packed as gguf.cpp wants them. ERR_INPUT names the key,
  * ERR_UNSUPPORTED a tokenizer other than "llama" (SentencePiece) and "gpt2" (byte-level BPE).
- * *n_tokens gets the vocabulary's size. */
+ * *n_tokens gets the vocabulary's size. Not checked: whether libllama knows the name of the
+ * pre-tokenizer (tokenizer.ggml.pre); it refuses a strange one without harm, by not loading. */
 MUST_CHECK enum err modelfile_check_tokenizer(const struct modelfile *mf, uint32_t *n_tokens,
                                               struct err_text *et);
 

@@ -1,4 +1,4 @@
-/* What modelfile.c and modelfile_tokenizer.c share; nobody else includes this.
+/* What modelfile.c, modelfile_keys.c and modelfile_tokenizer.c share; nobody else includes this.
  *
  * Keys and array elements are read in place from the mapping, which has no alignment to count on:
  * always through the modelfile_load_* functions. */
@@ -32,7 +32,8 @@ struct mf_key {
     uint8_t type; /* enum gguf_value: of the scalar, or of an array's elements */
     uint64_t n;
     const uint8_t *data; /* a string starts with its u64 length */
-    const char *str;     /* scalar string with a NUL at the end; NULL when it cannot be one */
+    const char *str;     /* scalar string with a NUL at the end; NULL when a NUL is inside or it is
+                            longer than STRING_MAX */
 };
 
 struct mf_record {
@@ -56,7 +57,10 @@ struct modelfile {
     const struct mf_tensor **by_place; /* sorted by offset */
 };
 
-enum { SHOWN_MAX = 64 };
+enum {
+    SHOWN_MAX = 64,
+    STRING_MAX = 1 << 20, /* bytes of a scalar string we hand out */
+};
 
 /* Bytes from a file as they may be shown to a person: printable ASCII, the rest as \xNN, cut at
  * SHOWN_MAX characters and "...". */

@@ -22,8 +22,8 @@ struct segment {
     struct kv *kv;        /* (n_layers), opened for the segment's own attn modules */
     struct attn_op *attn; /* (n_layers) */
     int *slot_len;        /* (n_slots): positions every module of the segment holds */
-    int *
-        module_len; /* (n_layers, n_slots): an attn's own length, ahead of the others while a slot is imported */
+    /* (n_layers, n_slots): an attn's own length, ahead of the others while a slot is imported. */
+    int *module_len;
     struct step_state step;
     int32_t *wanted, *wanted_slot, *wanted_pos; /* (n_rows_max) */
     ggml_gallocr_t
@@ -96,7 +96,8 @@ static enum err open_kv(struct segment *s, struct err_text *et)
     return e;
 }
 
-/* One graph of the largest shape sizes the memory that all graphs share. Its pages become resident as they are used. */
+/* One graph of the largest shape sizes the memory that all graphs share. Its pages become resident
+ * as they are used. */
 static enum err reserve(struct segment *s, struct err_text *et)
 {
     struct graph_plan plan = {.m = s->m,
@@ -259,8 +260,9 @@ static int collect_wanted(struct segment *s, const struct batch *b)
     return n;
 }
 
-/* Repacked kernels work on four rows at a time and fall back to one-row kernels for the rest: one row more is cheaper than two or three
- * alone. (Figures: batches of 1..8 took 82, 145, 189, 108, 172, 213, 256, 219 ms on a 1.1B Q4_0 model.) */
+/* Repacked kernels work on four rows at a time and fall back to one-row kernels for the rest: one
+ * row more is cheaper than two or three alone. (Figures: batches of 1..8 took 82, 145, 189, 108,
+ * 172, 213, 256, 219 ms on a 1.1B Q4_0 model.) */
 static int padded_rows(const struct segment *s, int n)
 {
     if (!s->weights.repacked || n > SEGMENT_ROWS_DEFAULT)

@@ -7,13 +7,13 @@
  *
  * One step through a segment:
  *   1. The caller fills a `struct batch`: for each row its slot, its position in the slot, its
- * token (embed only) and whether its logits are wanted. Rows of one slot stand in order of
- * position, without gaps, starting at or before the slot's length.
+ *      token (embed only) and whether its logits are wanted. Rows of one slot stand in order of
+ *      position, without gaps, starting at or before the slot's length.
  *   2. segment_run looks up the graph for this shape (built once, kept), copies the inputs in and
- * computes. Keys and values go into the slot at the row's position; what was there or after is
- * overwritten or forgotten: the slot's length becomes the last position + 1.
+ *      computes. Keys and values go into the slot at the row's position; what was there or after
+ *      is overwritten or forgotten: the slot's length becomes the last position + 1.
  *   3. From the model's last attention on, only wanted rows are carried (model_rows_shrink_at), so
- * the outputs have n_rows or n_wanted rows; segment_run says which.
+ *      the outputs have n_rows or n_wanted rows; segment_run says which.
  *
  * A segment and its slots belong to one thread at a time. Several segments may share one `struct
  * compute` (its thread pool), then all of them belong to that thread. */

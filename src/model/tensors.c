@@ -26,8 +26,8 @@ enum dim {
     D_ROT2
 };
 
-/* What may be stored: a matrix is multiplied and may have any type with a dot-product kernel; rows are looked up; a vector is added
- * or multiplied element by element and must be F32. */
+/* What may be stored: a matrix is multiplied and may have any type with a dot-product kernel; rows
+ * are looked up; a vector is added or multiplied element by element and must be F32. */
 enum use { USE_MATRIX, USE_ROWS, USE_VECTOR };
 
 static const struct rule {
@@ -319,8 +319,8 @@ static enum err bind_layer(const struct modelfile *mf, const struct arch *a,
     return e;
 }
 
-/* A tensor nobody asked for means that the file is of a kind we do not know after all; running without it would give plausible
- * nonsense. */
+/* A tensor nobody asked for means that the file is of a kind we do not know after all; running
+ * without it would give plausible nonsense. */
 static enum err find_stranger(const struct modelfile *mf, const struct arch *a,
                               const struct hparams *hp, const struct bound *b, struct err_text *et)
 {

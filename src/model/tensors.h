@@ -1,8 +1,9 @@
 /* Which tensors a model is made of, and whose they are.
  *
- * One table says for every role its name in the file, its shape in terms of the hyperparameters, the module it belongs to and what
- * types it may have; whether a role is needed follows from the family's row. Binding finds each one in the file and checks it,
- * so that the graph builder can take any role it asks for as given. Pure: any thread. */
+ * One table says for every role its name in the file, its shape in terms of the hyperparameters,
+ * the module it belongs to and what types it may have; whether a role is needed follows from the
+ * family's row. Binding finds each one in the file and checks it, so that the graph builder can
+ * take any role it asks for as given. Pure: any thread. */
 #ifndef LINGUA_MODEL_TENSORS_H
 #define LINGUA_MODEL_TENSORS_H
 
@@ -65,7 +66,8 @@ struct bound {
     const struct mf_tensor *(*layer)[ROLES_LAYER]; /* (n_layers) */
 };
 
-/* ERR_INPUT naming file and tensor: missing, wrong shape, wrong type, or one that no module of this family knows. */
+/* ERR_INPUT naming file and tensor: missing, wrong shape, wrong type, or one that no module of
+ * this family knows. */
 MUST_CHECK enum err tensors_bind(const struct modelfile *mf, const struct arch *a,
                                  const struct hparams *hp, struct bound *out, struct err_text *et);
 void tensors_fini(struct bound *b);

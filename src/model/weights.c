@@ -11,8 +11,9 @@
 
 /* ---- can this tensor be repacked? ---- */
 
-/* Asks every buffer type the CPU backend offers beyond plain memory whether it would multiply by this weight. n_expert_rows > 0 asks
- * for the mixture-of-experts product. Returns NULL when none would. */
+/* Asks every buffer type the CPU backend offers beyond plain memory whether it would multiply by
+ * this weight. n_expert_rows > 0 asks for the mixture-of-experts product. Returns NULL when none
+ * would. */
 static ggml_backend_buffer_type_t repack_type(struct ggml_tensor *w, bool experts)
 {
     ggml_backend_dev_t dev = ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0);
@@ -75,8 +76,8 @@ static struct ggml_tensor *place_in_file(struct loader *l, const struct mf_tenso
     return x;
 }
 
-/* Repacks n tensors of one type and width, one below the other, into one. Returns NULL when they cannot be repacked; *et is set when
- * that is for want of memory. */
+/* Repacks n tensors of one type and width, one below the other, into one. Returns NULL when they
+ * cannot be repacked; *et is set when that is for want of memory. */
 static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tensor *const t[],
                                           int n, bool experts, enum err *e)
 {
@@ -135,7 +136,8 @@ static struct ggml_tensor *place(struct loader *l, enum role r, int layer, enum 
     return x || *e ? x : place_in_file(l, t);
 }
 
-/* The tensors of roles r[0..n) as one, where all are there, alike in type and repackable; else NULL. */
+/* The tensors of roles r[0..n) as one, where all are there, alike in type and repackable; else
+ * NULL. */
 static struct ggml_tensor *place_joined(struct loader *l, const enum role r[], int n, int layer,
                                         enum err *e)
 {

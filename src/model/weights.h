@@ -1,8 +1,10 @@
 /* The weights of a segment, where the kernels want them.
  *
- * A tensor whose kernels read the file's layout stays in the mapped file. One that ggml can repack for this CPU is repacked into memory
- * of its own, and its file pages are given back. Where q, k and v (or gate and up) have one type and are repacked anyway, they become
- * one tensor: one multiplication then reads the activations once. Rows do not mix in a multiplication, so no bit changes. */
+ * A tensor whose kernels read the file's layout stays in the mapped file. One that ggml can repack
+ * for this CPU is repacked into memory of its own, and its file pages are given back. Where q, k
+ * and v (or gate and up) have one type and are repacked anyway, they become one tensor: one
+ * multiplication then reads the activations once. Rows do not mix in a multiplication, so no bit
+ * changes. */
 #ifndef LINGUA_MODEL_WEIGHTS_H
 #define LINGUA_MODEL_WEIGHTS_H
 

@@ -1,0 +1,60 @@
+# The front door. CMake and Ninja do the work, below build/; `make help` lists what there is.
+#
+# Every target first sees that what it needs is installed, so any of them may be the first command
+# after cloning.
+
+B            := build
+JOBS         := $(shell nproc)
+PREFIX       ?= /usr/local
+MODEL        ?=
+BENCH_ARGS   ?=
+FUZZ_SECONDS ?= 600
+
+# A step is parallel inside; two steps at once would fight over the build folders.
+.NOTPARALLEL:
+.PHONY: all help demo test check bench fuzz format install portable clean deps deps-check
+
+all: deps $(B)/build.ninja ## build everything (plain `make` does this)
+	@tools/build $(B) $(JOBS)
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | \
+		while IFS=@ read -r target what; do printf '  make %-9s %s\n' "$$target" "$$what"; done
+
+demo: all ## three devices on this machine tell a story together [MODEL=file.gguf]
+	@tools/demo $(MODEL)
+
+test: all ## run all tests
+	@ctest --test-dir $(B) --output-on-failure --no-label-summary -j 2
+
+check: deps-check all ## format, layers, cppcheck, gcc and clang warnings, sanitized tests
+	@tools/check $(JOBS)
+
+bench: all ## measure against libllama in the same run [BENCH_ARGS=--help]
+	@$(B)/lingua-bench-vs-llama $(BENCH_ARGS)
+
+fuzz: deps-check all ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
+	@tools/fuzz $(JOBS) $(FUZZ_SECONDS)
+
+format: deps-check ## put every source file into shape
+	@tools/sources | xargs clang-format -i
+
+install: all ## install the program [PREFIX=/usr/local] [DESTDIR=]
+	@cmake --install $(B) --prefix $(PREFIX)
+
+portable: deps ## build build/portable/lingua, for any CPU of this family
+	@test -e $(B)/portable/build.ninja || tools/configure $(B)/portable -DLINGUA_NATIVE=OFF
+	@tools/build $(B)/portable $(JOBS) lingua
+
+clean: ## remove what was built, save the engine (it takes minutes) and the default model
+	@test ! -d $(B) || find $(B) -mindepth 1 -maxdepth 1 ! -name engine ! -name models \
+		-exec rm -rf {} +
+
+deps: ## install what building and testing need (Debian and npm packages)
+	@tools/install-deps build
+
+deps-check:
+	@tools/install-deps build check
+
+$(B)/build.ninja:
+	@tools/configure $(B)

@@ -1,0 +1,3 @@
+# The library's own logic, with stand-ins for the model, the vocabulary and the chain.
+lingua_test(test_session tests/unit/session.c tests/unit/fakes.c src/head/engine.c src/head/session.c
+  LIBS lingua_base)
