@@ -33,7 +33,7 @@ check: deps-check all ## format, layers, cppcheck, gcc and clang warnings, sanit
 bench: all ## measure against libllama in the same run [BENCH_ARGS=--help]
 	@$(B)/lingua-bench-vs-llama $(BENCH_ARGS)
 
-fuzz: deps-check all ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
+fuzz: deps-check ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
 	@tools/fuzz $(JOBS) $(FUZZ_SECONDS)
 
 format: deps-check ## put every source file into shape

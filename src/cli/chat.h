@@ -6,7 +6,8 @@
 
 #include "lingua/lingua.h"
 
-/* Talks until the person leaves. n_max tokens per answer, < 0 = no bound. Returns the exit status. */
+/* Talks until the person leaves. n_max tokens per answer, < 0 = no bound. Returns the exit
+ * status. */
 int chat(struct ll_engine *engine, struct ll_session *session, int64_t n_max);
 
 #endif

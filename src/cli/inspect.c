@@ -117,16 +117,12 @@ static bool modules_alike(const struct inspect *s, int i, int j)
            model_kv_bytes(s->model, i, s->kv) == model_kv_bytes(s->model, j, s->kv);
 }
 
-/* The number of layers from that of module i on whose attn and ffn are alike. Modules 1 + 2l and
- * 2 + 2l are layer l's. */
-static int layers_alike(const struct inspect *s, int i)
+/* How many modules i, i + 2, i + 4 ... are alike: the same kind, layer after layer. */
+static int run_length(const struct inspect *s, int i)
 {
-    int n = 1, n_modules = model_n_modules(s->model);
+    int n = 1;
 
-    if (model_module(s->model, i)->kind != MODULE_ATTN)
-        return 1;
-    while (i + 2 * n + 1 < n_modules - 1 && modules_alike(s, i, i + 2 * n) &&
-           modules_alike(s, i + 1, i + 2 * n + 1))
+    while (i + 2 * n < model_n_modules(s->model) && modules_alike(s, i, i + 2 * n))
         n++;
     return n;
 }
@@ -189,14 +185,15 @@ static void modules_print(const struct inspect *s)
         {"/position", true}, {"MFLOP/512", true},  {"KV/token", true},
     };
     struct table t;
-    int n;
+    int n, shown[2] = {0}; /* odd numbers are attn (and output), even ones ffn (and embed) */
 
     table_init(&t, columns, (int)ARRAY_LEN(columns));
-    for (int i = 0; i<model_n_modules(s->model); i += n> 1 ? 2 * n : 1) {
-        n = layers_alike(s, i);
+    for (int i = 0; i < model_n_modules(s->model); i++) {
+        if (i < shown[i % 2])
+            continue;
+        n = run_length(s, i);
+        shown[i % 2] = i + 2 * n;
         module_row(s, &t, i, n);
-        if (n > 1)
-            module_row(s, &t, i + 1, n);
     }
     totals_row(s, &t);
     table_print(&t, stdout);

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "cli/cmd.h"
 #include "cli/files.h"
 #include "cli/open.h"
@@ -84,11 +83,12 @@ static int parse(struct perplexity *p, int argc, char **argv)
 static double surprise(const float *logits, int n_vocab, int32_t token)
 {
     float highest = logits[0];
-    double sum = 0;
+    double sum;
 
     for (int i = 1; i < n_vocab; i++)
         highest = logits[i] > highest ? logits[i] : highest;
-    for (int i = 0; i < n_vocab; i++)
+    sum = (double)expf(logits[0] - highest);
+    for (int i = 1; i < n_vocab; i++)
         sum += (double)expf(logits[i] - highest);
     return -((double)(logits[token] - highest) - log(sum));
 }

@@ -15,14 +15,14 @@ int out_write(const char *bytes, size_t n);
 /* What to do about out_write's errno: says the reason and returns STATUS_FAILED, except when the
  * reader has simply seen enough (`| head`): then it is quiet and returns STATUS_OK. */
 int out_failed(int reason);
-/* The end of a command that wrote to stdout by stdio: the exit status, 0 when all of it went out. */
+/* The end of a command that wrote to stdout by stdio: the exit status, 0 when all went out. */
 int out_finish(void);
 
 enum { NUM_MAX = 32 };
 /* Each writes into buf and returns it. */
-const char *num_bytes(char buf[NUM_MAX], uint64_t n); /* 637 MB, 16.1 MB, 288 B: powers of 1000 */
-const char *num_mib(char buf[NUM_MAX], uint64_t n);   /* 606.53 MiB, as llama-bench has it */
-const char *num_short(char buf[NUM_MAX], double n);   /* 1.10 B, 15.2 M, 288 */
+const char *num_bytes(char buf[NUM_MAX], uint64_t n);     /* 637 MB, 288 B: in thousands */
+const char *num_mib(char buf[NUM_MAX], uint64_t n);       /* 606.53 MiB, as llama-bench has it */
+const char *num_short(char buf[NUM_MAX], double n);       /* 1.10 B, 15.2 M, 288 */
 const char *num_thousands(char buf[NUM_MAX], uint64_t n); /* 32,000 */
 const char *num_duration(char buf[NUM_MAX], double s);    /* 12 s, 3 min 20 s, 1 h 5 min */
 

@@ -205,8 +205,9 @@ static enum err chunk_read(struct ll_session *session, int n_wanted, struct tens
 /* Reads all that is pending and picks the token that follows it. */
 static enum err token_pick(struct ll_session *session, int32_t *token, struct err_text *et)
 {
-    struct tensors logits;
+    struct tensors logits = {0};
 
+    CHECK(session->n_read < session->n_tokens);
     while (session->n_read < session->n_tokens) {
         enum err e = chunk_read(session, 1, &logits, et);
 

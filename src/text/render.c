@@ -96,7 +96,8 @@ static void child_signals(void)
     sigset_t blocked;
 
     for (int sig = 1; sig < NSIG; sig++)
-        (void)sigaction(sig, &plain, NULL); /* refused for SIGKILL and a few more: good */
+        /* Refused for SIGKILL and a few more: good. */
+        (void)sigaction(sig, &plain, NULL); /* layers-ok: a forked child sheds its inheritance */
     sigfillset(&blocked);
     for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
         sigdelset(&blocked, fatal[i]);

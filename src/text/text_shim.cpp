@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "chat.h"
-#include "ggml.h"
+#include "ggml.h" // layers-ok: llama.h speaks in ggml_log_level
 #include "log.h"
 
 extern "C" {

@@ -386,7 +386,7 @@ static void test_bad_tokens(void **state)
     expect_vocab(v, ERR_INPUT, "key " KEY("scores"), "entry 3");
     v = bpe(); /* 380 tokens of 4 kB each may cost 4000 * 4000 * 380 bytes to spell out */
     while (v->n < 380) {
-        snprintf(text, TEXT_MAX, "%04u%04000u", v->n, 0);
+        snprintf(text, TEXT_MAX, "%04u%04000u", v->n, 0u);
         add_token(v, text, 1);
     }
     v->n_scores = 0;

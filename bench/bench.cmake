@@ -1,0 +1,6 @@
+# Measures lingua against libllama in one process; `make bench` runs it.
+if(LINGUA_BENCH AND TARGET lingua_model AND TARGET test_rig)
+  add_executable(lingua-bench-vs-llama ${CMAKE_SOURCE_DIR}/bench/bench_vs_llama.c
+    ${CMAKE_SOURCE_DIR}/bench/bench_model.c)
+  target_link_libraries(lingua-bench-vs-llama PRIVATE test_rig)
+endif()

@@ -1,0 +1,21 @@
+add_library(test_support STATIC ${CMAKE_SOURCE_DIR}/tests/support/tiny_model.c
+  ${CMAKE_SOURCE_DIR}/tests/support/ref_llama.c)
+target_include_directories(test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_link_libraries(test_support PUBLIC lingua_flags lingua_base engine_llama)
+
+add_executable(ref_greedy ${CMAKE_SOURCE_DIR}/tests/golden/ref_greedy.c)
+target_link_libraries(ref_greedy PRIVATE test_support)
+
+# The model under test, and what compares it. In sanitizer builds fewer types and shorter prompts do.
+add_library(test_rig STATIC ${CMAKE_SOURCE_DIR}/tests/support/rig.c)
+target_link_libraries(test_rig PUBLIC test_support lingua_model)
+
+lingua_test(test_families ${CMAKE_SOURCE_DIR}/tests/golden/test_families.c LIBS test_rig)
+lingua_test(test_exact ${CMAKE_SOURCE_DIR}/tests/golden/test_exact.c ${CMAKE_SOURCE_DIR}/tests/golden/exact.c
+  LIBS test_rig)
+lingua_test(test_slots ${CMAKE_SOURCE_DIR}/tests/golden/test_slots.c ${CMAKE_SOURCE_DIR}/tests/golden/exact.c
+  LIBS test_rig)
+lingua_test(test_badmodel ${CMAKE_SOURCE_DIR}/tests/golden/test_badmodel.c LIBS test_rig)
+if(LINGUA_SANITIZE)
+  set_tests_properties(test_families test_exact test_slots test_badmodel PROPERTIES ENVIRONMENT LINGUA_GOLDEN=small)
+endif()
