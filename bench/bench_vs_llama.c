@@ -188,8 +188,12 @@ static void run_case(struct report *r, struct side *a, struct side *b, const str
     measure(a, &warm);
     measure(b, &warm);
     for (int i = 0; i < reps; i++) {
+        /* In turns who goes first, so that a machine growing slower or faster favours neither. */
+        if (i & 1)
+            theirs[i] = measure(b, c);
         ours[i] = measure(a, c);
-        theirs[i] = measure(b, c);
+        if (!(i & 1))
+            theirs[i] = measure(b, c);
         ratios[i] = ours[i] / theirs[i];
     }
     *out = (struct result){.type = ggml_type_name(type),

@@ -1,36 +1,35 @@
 #!/bin/sh
-# Greedy text of the default model, whole and as three processes, against libllama's on the same file.
-# usage: text.sh LINGUA REF_GREEDY MAKE_F16 MODELS WORK
-#   MAKE_F16 writes the default model in f16 (lingua-default-model); MODELS holds it in q8_0.
+# Greedy text of the default model, whole and as three processes, against libllama's on the same
+# file. usage: text.sh LINGUA REF_GREEDY WORK, with LINGUA_MODELS the folder of the models.
 set -eu
-lingua=$1 ref=$2 make=$3 models=$4 work=$5
+lingua=$1 ref=$2 work=$3
 prompt="Once upon a time"
 tokens=128
 mkdir -p "$work"
-[ -s "$work/f16.gguf" ] || "$make" --f16 "$work/f16.gguf"
-q8=$(ls "$models"/*.gguf | head -n 1)
 
 compare() { # compare LABEL FILE ARGS...: the same text on stdout, to the byte
     label=$1 file=$2
     shift 2
-    "$lingua" run "$file" -p "$prompt" -n $tokens --temp 0 "$@" >"$work/ours.raw" 2>"$work/ours.err" || {
+    "$lingua" run "$file" -p "$prompt" -n $tokens --temp 0 "$@" >"$work/ours" 2>"$work/ours.err" || {
         cat "$work/ours.err"
         exit 1
     }
-    "$ref" "$file" $tokens "$prompt" >"$work/theirs.txt"
-    [ "$(wc -c <"$work/theirs.txt")" -gt 200 ] || { echo "$label: libllama's text is too short to prove anything"; exit 1; }
-    # Whether the prompt is shown again and how the last line ends is the program's choice; the text between is not.
-    ours=$(cat "$work/ours.raw")
+    "$ref" "$file" $tokens "$prompt" >"$work/theirs"
+    # Whether the prompt is shown again and how the last line ends is the program's choice; the text
+    # between is not.
+    ours=$(cat "$work/ours")
     ours=${ours#"$prompt"}
-    theirs=$(cat "$work/theirs.txt")
-    if [ "$ours" != "$theirs" ]; then
+    theirs=$(cat "$work/theirs")
+    if [ "$ours" != "$theirs" ] || [ ${#theirs} -lt 200 ]; then
         printf '%s: the texts differ\n--- ours\n%s\n--- libllama\n%s\n' "$label" "$ours" "$theirs"
         exit 1
     fi
     echo "$label: $tokens tokens, the same text"
 }
 
-for file in "$work/f16.gguf" "$q8"; do
-    compare "$(basename "$file"), whole" "$file"
-    compare "$(basename "$file"), three devices" "$file" --split 3
+for type in f16 q8_0; do
+    file=$LINGUA_MODELS/stories15M-$type.gguf
+    compare "$type, whole" "$file"
+    compare "$type, three processes" "$file" --split 3
+    compare "$type, three processes, the head holding both ends" "$file" --split 0-2+13,3-7,8-12
 done
