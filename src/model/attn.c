@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "model/arch.h"
 
 #if defined(__AVX512F__) || defined(__F16C__)
 #include <immintrin.h>
@@ -284,7 +285,7 @@ struct tile {
     const int32_t *pos;      /* (n_tokens) */
     int n_tokens;
     int n;            /* rows: n_tokens * n_heads, row = token * n_heads + head */
-    float *q;         /* (n, head_dim), scaled */
+    float *q;         /* (n, head_dim) */
     float *s;         /* (n, BLOCK) scores, then weights */
     float *acc;       /* (n, dim_pad) */
     float *max, *sum; /* (n), (n, 16) */
@@ -342,8 +343,13 @@ static void tile_begin(struct tile *t, const float *q, size_t q_stride)
         int head = t->head_first + i % t->n_heads;
         const float *row = q + (size_t)(i / t->n_heads) * q_stride + (size_t)head * dim;
 
-        for (size_t d = 0; d < dim; d++)
-            t->q[(size_t)i * dim + d] = row[d] * t->shape->scale;
+        memcpy(t->q + (size_t)i * dim, row, dim * sizeof(float));
+        if (t->kv->type == KV_F16) { /* f16 keys meet f16 queries: that is how the field rounds */
+            ggml_fp16_t half[HEAD_DIM_MAX];
+
+            ggml_fp32_to_fp16_row(row, half, (int64_t)dim);
+            ggml_fp16_to_fp32_row(half, t->q + (size_t)i * dim, (int64_t)dim);
+        }
         t->max[i] = -INFINITY;
         t->slope[i] = alibi_slope(t->shape, head);
         store(t->sum + i * LANES, splat(0.0f));
@@ -358,6 +364,7 @@ INLINE v16 adjust(const struct tile *t, int row, int row_pos, int pos, v16 s)
     v16i distance = row_pos - (pos + iota); /* how far back each position lies */
     v16i hidden = distance < 0;
 
+    s = s * splat(t->shape->scale);
     if (t->shape->cap > 0.0f)
         s = tanh_vec(s / splat(t->shape->cap)) * splat(t->shape->cap);
     if (t->slope[row] != 0.0f)
