@@ -34,7 +34,7 @@ enum err executor_open(const struct model *m, struct compute *c, const struct pl
 {
     struct executor *x = mem_zalloc(1, sizeof *x);
     int stages[PLAN_PER_DEVICE_MAX];
-    uint64_t total = plan_weight_bytes(p, m, device), done = 0;
+    uint64_t total = plan_weight_bytes(p, m, device), done = 0, embed_bytes = 0;
 
     x->model = m;
     x->plan = *p;
@@ -51,6 +51,9 @@ enum err executor_open(const struct model *m, struct compute *c, const struct pl
         h->next = 1;
         x->n_held++;
         x->stats.weight_bytes += segment_weight_bytes(h->segment);
+        if (embed_bytes)
+            x->stats.weight_bytes -= segment_embed_bytes(h->segment);
+        embed_bytes += segment_embed_bytes(h->segment);
         x->stats.kv_bytes += segment_kv_bytes(h->segment);
         for (int k = s->first; k < s->end; k++)
             done += model_module(m, k)->bytes;

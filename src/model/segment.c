@@ -398,6 +398,11 @@ uint64_t segment_weight_bytes(const struct segment *s)
     return s->weights.bytes;
 }
 
+uint64_t segment_embed_bytes(const struct segment *s)
+{
+    return s->weights.embed_bytes;
+}
+
 uint64_t segment_kv_bytes(const struct segment *s)
 {
     uint64_t bytes = 0;

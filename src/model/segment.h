@@ -80,7 +80,10 @@ MUST_CHECK enum err segment_check(const struct segment *s, const struct batch *b
 int segment_first(const struct segment *s);
 int segment_end(const struct segment *s);
 uint64_t segment_weight_bytes(const struct segment *s); /* as loaded */
-uint64_t segment_kv_bytes(const struct segment *s);     /* when every slot is full */
+/* Of those, the embedding's table in the mapped file: where it is tied, a device with a segment at
+ * either end has it once. */
+uint64_t segment_embed_bytes(const struct segment *s);
+uint64_t segment_kv_bytes(const struct segment *s); /* when every slot is full */
 
 /* Slots. Positions are dense: a slot of length n holds [0, n). */
 int segment_slot_len(const struct segment *s, int slot);

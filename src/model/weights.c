@@ -133,7 +133,14 @@ static struct ggml_tensor *place(struct loader *l, enum role r, int layer, enum 
     if (tensors_is_matrix(r))
         x = place_repacked(l, &t, 1,
                            r == T_GATE_EXPERTS || r == T_UP_EXPERTS || r == T_DOWN_EXPERTS, e);
-    return x || *e ? x : place_in_file(l, t);
+    if (x || *e)
+        return x;
+    /* A tied LM head that reads the embedding's own pages costs nothing more. */
+    if (r == T_OUTPUT && t == tensors_get(&l->m->bound, T_EMBED, -1))
+        l->w->bytes -= l->w->embed_bytes;
+    if (t == tensors_get(&l->m->bound, T_EMBED, -1))
+        l->w->embed_bytes = t->size;
+    return place_in_file(l, t);
 }
 
 /* The tensors of roles r[0..n) as one, where all are there, alike in type and repackable; else

@@ -32,7 +32,8 @@ struct weights {
     struct ggml_backend_buffer *file;     /* the mapped file, as ggml sees it */
     struct ggml_backend_buffer **buffers; /* repacked tensors */
     int n_buffers;
-    uint64_t bytes; /* what the segment needs at hand */
+    uint64_t bytes;       /* what the segment needs at hand */
+    uint64_t embed_bytes; /* of those, the embedding in the mapped file */
     struct ggml_tensor *embed, *embed_norm, *embed_norm_b, *pos_embed;
     struct ggml_tensor *out_norm, *out_norm_b, *output, *output_b;
     struct ggml_tensor *rope_freqs, *rope_long, *rope_short;
