@@ -93,7 +93,7 @@ void ll_engine_info(const struct ll_engine *engine, struct ll_engine_info *info)
 
 /* What one device held and did since open. */
 struct ll_device_info {
-    char name[32];    /* "device 1" ... */
+    char name[32];    /* "device 0" is this process */
     char modules[96]; /* "embed..ffn.1", "attn.2..ffn.3 + output" */
     int pid;
     int n_threads;

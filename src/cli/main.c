@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "cli/options.h"
 #include "cli/say.h"
 #include "lingua/lingua.h"
+#include "model/model.h"
 
 static int cmd_help(int argc, char **argv);
 static int cmd_version(int argc, char **argv);
@@ -101,11 +103,27 @@ static void streams_fill(void)
             (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
 }
 
+/* Runs before any other constructor: the engine's own, and inline functions the linker has picked
+ * from its objects, may already use instructions this CPU does not have. So: no stdio, no exit(). */
+__attribute__((constructor(101))) static void cpu_refuse(void)
+{
+    const char *why = model_cpu_unsuited();
+
+    if (!why)
+        return;
+    (void)!write(STDERR_FILENO, "lingua: ", 8);
+    (void)!write(STDERR_FILENO, why, strlen(why));
+    (void)!write(STDERR_FILENO, "\n", 1);
+    _exit(STATUS_FAILED);
+}
+
 int main(int argc, char **argv)
 {
     const struct command *command;
 
     streams_fill();
+    /* When ggml aborts it forks a debugger to print our stack, unless told not to. */
+    setenv("GGML_NO_BACKTRACE", "1", 0);
     /* A reader that has seen enough, or a device that left, is an error to handle, not our end. */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

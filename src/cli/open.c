@@ -95,7 +95,7 @@ void devices_print(struct ll_engine *engine, FILE *f)
     table_init(&t, columns, (int)ARRAY_LEN(columns));
     for (int i = 0; i < info.n_devices; i++) {
         if (ll_engine_device(engine, i, &d, &error)) {
-            say("device %d: %s", i + 1, error.message);
+            say("device %d: %s", i, error.message);
             continue;
         }
         table_row(&t);

@@ -351,6 +351,16 @@ int engine_slot_take(struct ll_engine *engine)
     return slot;
 }
 
+int engine_slot_len(struct ll_engine *engine, int slot)
+{
+    int len;
+
+    pthread_mutex_lock(&engine->lock);
+    len = chain_slot_len(engine->chain, slot);
+    pthread_mutex_unlock(&engine->lock);
+    return len;
+}
+
 /* Called with the lock held. */
 static enum err slot_shorten(struct ll_engine *engine, int slot, int len, struct err_text *et)
 {

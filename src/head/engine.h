@@ -50,6 +50,8 @@ int engine_slot_take(struct ll_engine *engine);
  * is. */
 bool engine_slot_give(struct ll_engine *engine, int slot);
 
+/* What the chain holds of a slot: less than was read when a step has failed. */
+int engine_slot_len(struct ll_engine *engine, int slot);
 MUST_CHECK enum err engine_slot_truncate(struct ll_engine *engine, int slot, int len,
                                          struct err_text *et);
 

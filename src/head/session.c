@@ -171,16 +171,19 @@ void ll_session_cancel(struct ll_session *session)
 static enum err chunk_read(struct ll_session *session, int n_wanted, struct tensors *logits,
                            struct err_text *et)
 {
-    int n = session->n_tokens - session->n_read;
-    int first_wanted = session->n_tokens - n_wanted, n_chunk_wanted = 0;
-    struct batch b = {.slot = session->row_slot,
-                      .pos = session->row_pos,
-                      .token = session->tokens + session->n_read,
-                      .want = session->row_want};
+    int first_wanted = session->n_tokens - n_wanted, n_chunk_wanted = 0, n;
+    int n_held = engine_slot_len(session->engine, session->slot);
+    struct batch b = {
+        .slot = session->row_slot, .pos = session->row_pos, .want = session->row_want};
     enum err e;
 
     if (cancelled(session))
         return err_set(et, ERR_CANCELLED, "cancelled");
+    /* A step that failed has emptied its slots, and nobody may have told us: read those again. */
+    if (n_held < session->n_read)
+        session->n_read = n_held;
+    n = session->n_tokens - session->n_read;
+    b.token = session->tokens + session->n_read;
     if (n > session->engine->n_rows_max)
         n = session->engine->n_rows_max;
     for (int i = 0; i < n; i++) {

@@ -23,8 +23,6 @@ enum err compute_open(int n_threads, struct compute **out, struct err_text *et)
     if (n_threads < 1 || n_threads > GGML_MAX_N_THREADS)
         return err_set(et, ERR_INPUT, "%d threads: choose between 1 and %d", n_threads,
                        GGML_MAX_N_THREADS);
-    /* ggml forks a debugger when it aborts; a child that prints our stack is nobody's wish. */
-    setenv("GGML_NO_BACKTRACE", "1", 0);
     /* ggml's log is its own global and goes to stderr unless told otherwise; what a person needs
      * to know is in our errors. */
     ggml_log_set(discard, NULL);

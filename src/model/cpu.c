@@ -32,7 +32,6 @@ static bool cpu_has(const char *name)
                     FEATURE("avx512vnni"), FEATURE("avx512bf16"),   FEATURE("avx512vbmi2"),
                     FEATURE("avx512ifma"), FEATURE("avx512bitalg"), FEATURE("avx512vpopcntdq")};
 
-    __builtin_cpu_init();
     for (size_t i = 0; i < sizeof features / sizeof features[0]; i++)
         if (strcmp(features[i].name, name) == 0)
             return features[i].have;
@@ -85,6 +84,9 @@ static bool engine_uses(const char *name)
 
 const char *model_cpu_unsuited(void)
 {
+#if defined(__x86_64__)
+    __builtin_cpu_init(); /* we may run before the constructor that does it */
+#endif
     for (size_t i = 0; i < sizeof used / sizeof used[0]; i++)
         if (used[i].name[0] && !cpu_has(used[i].name))
             return used[i].why;

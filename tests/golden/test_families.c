@@ -30,6 +30,7 @@
 
 #include <cmocka.h>
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "golden_opts.h"
 #include "support/ref_llama.h"
@@ -114,6 +115,7 @@ static double distance_of(const float *a, const float *b, int n_vocab, int first
         for (int row = first; row < end; row++)
             if (!apart[row] && (worst < 0 || error[row] * power[worst] > error[worst] * power[row]))
                 worst = row;
+        CHECK(worst >= 0);
         apart[worst] = true;
     }
     for (int row = first; row < end; row++) {
