@@ -20,6 +20,8 @@ if(LINGUA_SANITIZE)
   set_tests_properties(test_families test_exact test_slots test_badmodel PROPERTIES ENVIRONMENT LINGUA_GOLDEN=small)
 endif()
 
-add_test(NAME test_text_golden COMMAND ${CMAKE_SOURCE_DIR}/tests/golden/text.sh $<TARGET_FILE:lingua>
-  $<TARGET_FILE:ref_greedy> ${CMAKE_BINARY_DIR}/golden-text)
-lingua_test_needs_model(test_text_golden)
+lingua_test(test_story ${CMAKE_SOURCE_DIR}/tests/golden/test_story.c LIBS test_rig)
+lingua_test_needs_model(test_story)
+add_test(NAME test_story_text COMMAND ${CMAKE_SOURCE_DIR}/tests/golden/story.sh $<TARGET_FILE:lingua>
+  $<TARGET_FILE:ref_greedy> ${CMAKE_BINARY_DIR}/golden-story)
+lingua_test_needs_model(test_story_text)
