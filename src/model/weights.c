@@ -1,13 +1,17 @@
+#define _DEFAULT_SOURCE
 #include "model/weights.h"
 
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+
+enum { HUGE_PAGE = 2 << 20 };
 
 /* ---- can this tensor be repacked? ---- */
 
@@ -76,6 +80,17 @@ static struct ggml_tensor *place_in_file(struct loader *l, const struct mf_tenso
     return x;
 }
 
+/* A decode step walks through all weights once, so in pages of 4 KiB nearly every page costs a walk of
+ * the page table. Only whole huge pages inside the buffer are asked for: none of it may grow. */
+static void ask_huge_pages(void *base, size_t bytes)
+{
+    uintptr_t first = ((uintptr_t)base + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    uintptr_t end = ((uintptr_t)base + bytes) / HUGE_PAGE * HUGE_PAGE;
+
+    if (first < end)
+        (void)madvise((void *)first, end - first, MADV_HUGEPAGE); /* only advice: refusal is fine */
+}
+
 /* Repacks n tensors of one type and width, one below the other, into one. Returns NULL when they
  * cannot be repacked; *et is set when that is for want of memory. */
 static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tensor *const t[],
@@ -111,6 +126,7 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
           GGML_STATUS_SUCCESS);
+    ask_huge_pages(ggml_backend_buffer_get_base(buffer), bytes);
     ggml_backend_tensor_set(x, joined ? joined : data, 0, bytes);
     free(joined);
     for (int i = 0; i < n; i++)
