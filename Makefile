@@ -12,13 +12,13 @@ FUZZ_SECONDS ?= 600
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo test check bench fuzz format install portable clean deps deps-check
+.PHONY: all help demo test test-chat check bench fuzz format install portable clean deps deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
 	@tools/build $(B) $(JOBS)
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
 		while IFS=@ read -r target what; do printf '  make %-9s %s\n' "$$target" "$$what"; done
 
 demo: all ## three devices on this machine tell a story together [MODEL=file.gguf]
@@ -26,6 +26,11 @@ demo: all ## three devices on this machine tell a story together [MODEL=file.ggu
 
 test: all ## run all tests
 	@ctest --test-dir $(B) --output-on-failure --no-label-summary -j 2
+
+test-chat: all ## the slow tests with a real chat model (fetched once, 323 MB)
+	@tools/chat-model $(B)/models/tinyllama-chat.gguf
+	@LINGUA_CHAT_MODEL=$(CURDIR)/$(B)/models/tinyllama-chat.gguf \
+		ctest --test-dir $(B) --output-on-failure --no-label-summary -V -R '^test_story$$'
 
 check: deps-check all ## format, layers, cppcheck, gcc and clang warnings, sanitized tests
 	@tools/check $(JOBS)

@@ -1,7 +1,8 @@
-/* ref_greedy MODEL N TEXT: libllama's greedy continuation of the text on stdout, for the tests that
- * compare whole programs. Flash attention off, f16 KV, one thread. */
+/* ref_greedy MODEL N TEXT [f32]: libllama's greedy continuation of the text on stdout, for the tests that
+ * compare whole programs. Flash attention off, f16 KV or, when told, f32, one thread. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/ref_llama.h"
 
@@ -14,10 +15,12 @@ int main(int argc, char **argv)
     struct ref *r;
     int n;
 
-    if (argc != 4 || atoi(argv[2]) < 1 || atoi(argv[2]) > TOKENS_MAX) {
-        fprintf(stderr, "usage: ref_greedy MODEL N TEXT\n");
+    if (argc < 4 || argc > 5 || atoi(argv[2]) < 1 || atoi(argv[2]) > TOKENS_MAX) {
+        fprintf(stderr, "usage: ref_greedy MODEL N TEXT [f32]\n");
         return 1;
     }
+    if (argc == 5 && strcmp(argv[4], "f32") == 0)
+        opts.kv = GGML_TYPE_F32;
     r = ref_open(argv[1], &opts);
     n = ref_tokenize(r, argv[3], prompt, TOKENS_MAX);
     n = ref_greedy(r, prompt, n, out, atoi(argv[2]));
