@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "model/matmul_q8.h"
 
 struct builder {
     struct graph *g;
@@ -24,7 +25,8 @@ struct builder {
     struct ggml_tensor *x; /* (n_embd, rows) f32: the residual stream */
     struct ggml_tensor
         *a; /* (n_embd, rows) f32: the attention's output on its way to a parallel join, or NULL */
-    bool shrunk; /* only wanted rows are left */
+    bool shrunk;                              /* only wanted rows are left */
+    struct ggml_tensor *packed_from, *packed; /* the activations matmul_q8 packed last */
 };
 
 /* ---- the two custom operators ---- */
@@ -82,6 +84,30 @@ static void op_attend(struct ggml_tensor *dst, int ith, int nth, void *user)
     }
 }
 
+/* ggml aligns tensors to 32 bytes; the kernel wants 64, so there is room for that. */
+static void *packed_at(const struct ggml_tensor *t)
+{
+    return (void *)(((uintptr_t)t->data + 63) / 64 * 64);
+}
+
+/* dst: (packed bytes) i8; src0: (k, rows) f32. */
+static void op_pack_q8(struct ggml_tensor *dst, int ith, int nth, void *user)
+{
+    const struct ggml_tensor *x = dst->src[0];
+
+    matmul_q8_pack(x->data, x->nb[1] / sizeof(float), (int)x->ne[0], (int)x->ne[1], packed_at(dst),
+                   ith, nth);
+}
+
+/* dst: (n_out, rows) f32; src0: what op_pack_q8 gave; src1: (k, n_out) Q8_0. */
+static void op_matmul_q8(struct ggml_tensor *dst, int ith, int nth, void *user)
+{
+    const struct ggml_tensor *w = dst->src[1];
+
+    matmul_q8_run(w->data, (int)w->ne[0], (int)w->ne[1], packed_at(dst->src[0]), (int)dst->ne[1],
+                  dst->data, dst->nb[1] / sizeof(float), ith, nth);
+}
+
 /* ---- pieces ---- */
 
 static struct ggml_tensor *add(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *bias)
@@ -89,11 +115,31 @@ static struct ggml_tensor *add(struct builder *b, struct ggml_tensor *x, struct 
     return bias ? ggml_add(b->ctx, x, bias) : x;
 }
 
+/* W x; W (n_in, n_out), x (n_in, rows) -> (n_out, rows). */
+static struct ggml_tensor *multiply(struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x)
+{
+    struct ggml_tensor *args[2];
+
+    if (w->type != GGML_TYPE_Q8_0 || w->extra || !matmul_q8_available())
+        return ggml_mul_mat(b->ctx, w, x);
+    if (b->packed_from != x) {
+        size_t bytes = matmul_q8_packed_bytes((int)x->ne[0], (int)x->ne[1]) + 64;
+
+        b->packed_from = x;
+        b->packed = ggml_custom_4d(b->ctx, GGML_TYPE_I8, (int64_t)bytes, 1, 1, 1, &x, 1, op_pack_q8,
+                                   GGML_N_TASKS_MAX, NULL);
+    }
+    args[0] = b->packed;
+    args[1] = w;
+    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, args, 2, op_matmul_q8,
+                          GGML_N_TASKS_MAX, NULL);
+}
+
 /* W x + bias; W (n_in, n_out), x (n_in, rows) -> (n_out, rows). */
 static struct ggml_tensor *linear(struct builder *b, struct ggml_tensor *w,
                                   struct ggml_tensor *bias, struct ggml_tensor *x)
 {
-    return add(b, ggml_mul_mat(b->ctx, w, x), bias);
+    return add(b, multiply(b, w, x), bias);
 }
 
 static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w,
@@ -237,7 +283,7 @@ static struct ggml_tensor *ffn_dense(struct builder *b, const struct ffn_weights
                                      struct ggml_tensor *h)
 {
     if (w->gate_up) {
-        h = ggml_mul_mat(b->ctx, w->gate_up, h);
+        h = multiply(b, w->gate_up, h);
         h = b->arch->act == ACT_SILU ? ggml_swiglu(b->ctx, h) : ggml_geglu(b->ctx, h);
     } else if (w->gate) {
         struct ggml_tensor *up = linear(b, w->up, w->up_b, h);
