@@ -62,7 +62,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
   set(engine_features SSE4_2=sse4.2 AVX=avx AVX2=avx2 FMA=fma BMI=bmi BMI2=bmi2 AVX512F=avx512f AVX512BW=avx512bw
     AVX512DQ=avx512dq AVX512VL=avx512vl AVX512CD=avx512cd AVX512VBMI=avx512vbmi AVX512VNNI=avx512vnni
     AVX512BF16=avx512bf16 AVX512VBMI2=avx512vbmi2 AVX512IFMA=avx512ifma AVX512BITALG=avx512bitalg
-    AVX512VPOPCNTDQ=avx512vpopcntdq)
+    AVX512VPOPCNTDQ=avx512vpopcntdq F16C=f16c AVXVNNI=avxvnni AVX512FP16=avx512fp16 GFNI=gfni
+    VAES=vaes VPCLMULQDQ=vpclmulqdq AMX_INT8=amx-int8)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(engine_cpu_flags -march=armv8-a)
   set(engine_features ARM_FEATURE_DOTPROD=dotprod ARM_FEATURE_FP16_VECTOR_ARITHMETIC=fp16 ARM_FEATURE_SVE=sve

@@ -20,7 +20,8 @@
  *         fwrite(token.text, 1, token.n_text, stdout);
  *
  * Errors are values: LL_OK (0) or a code, with one sentence in the caller's ll_error (which may be
- * NULL). The library never exits, prints, installs signal handlers or keeps global state. Threads:
+ * NULL). The library never exits, prints, installs signal handlers or keeps global state of its own
+ * (the engine below it does: its log, which is silenced). Threads:
  * an engine may be shared; each session belongs to one thread at a time, except ll_session_cancel,
  * which any thread or signal handler may call. Strings are UTF-8. */
 #ifndef LINGUA_H

@@ -4,6 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A sentence may quote a file or a peer; what it quotes must not steer a terminal or start a line.
+ * */
+static void clean(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = '?';
+}
+
 enum err err_set(struct err_text *et, enum err e, const char *fmt, ...)
 {
     va_list ap;
@@ -13,6 +22,7 @@ enum err err_set(struct err_text *et, enum err e, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(et->text, sizeof et->text, fmt, ap);
     va_end(ap);
+    clean(et->text);
     return e;
 }
 
@@ -27,8 +37,8 @@ enum err err_wrap(struct err_text *et, enum err e, const char *fmt, ...)
     vsnprintf(words, sizeof words, fmt, ap);
     va_end(ap);
     snprintf(whole, sizeof whole, "%s: %s", words, et->text);
-    memcpy(et->text, whole, sizeof et->text - 1);
-    et->text[sizeof et->text - 1] = '\0';
+    snprintf(et->text, sizeof et->text, "%.*s", (int)sizeof et->text - 1, whole);
+    clean(et->text);
     return e;
 }
 

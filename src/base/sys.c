@@ -38,10 +38,37 @@ uint64_t sys_resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* The number a one-line file begins with; UINT64_MAX when there is none ("max", or no such file).
+ * */
+static uint64_t read_number(const char *path)
+{
+    unsigned long long n;
+    FILE *f = fopen(path, "r");
+    int got = f ? fscanf(f, "%llu", &n) : 0;
+
+    if (f)
+        fclose(f);
+    return got == 1 ? n : UINT64_MAX;
+}
+
+/* What a control group, a container's or a service's, leaves of its own limit. */
+static uint64_t group_available(const char *limit, const char *used)
+{
+    uint64_t most = read_number(limit), now = read_number(used);
+
+    if (most == UINT64_MAX || now == UINT64_MAX)
+        return UINT64_MAX;
+    return now < most ? most - now : 0;
+}
+
 uint64_t sys_available_bytes(void)
 {
     char line[128];
     unsigned long long kib = 0;
+    uint64_t v2 = group_available("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current");
+    uint64_t v1 = group_available("/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                                  "/sys/fs/cgroup/memory/memory.usage_in_bytes");
+    uint64_t group = v1 < v2 ? v1 : v2;
     FILE *f = fopen("/proc/meminfo", "r");
 
     if (!f)
@@ -50,5 +77,5 @@ uint64_t sys_available_bytes(void)
         if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
             break;
     fclose(f);
-    return kib * 1024;
+    return group < kib * 1024 ? group : kib * 1024;
 }

@@ -29,7 +29,7 @@ enum { LINE_MAX_BYTES = 1 << 20 };
 struct lines {
     char *buf;
     size_t n, cap, taken; /* [taken, n) is not given out yet */
-    bool ended;
+    bool ended, skip;     /* skip: in the middle of a line that was too long */
 };
 
 enum line { LINE_GOT, LINE_END, LINE_INTERRUPTED };
@@ -68,6 +68,14 @@ static bool line_in_buffer(struct lines *l, char **line)
 
     if (l->taken == l->n)
         return false;
+    if (l->skip) { /* the rest of a line that was too long */
+        end = memchr(start, '\n', l->n - l->taken);
+        l->taken = end ? (size_t)(end - l->buf) + 1 : l->n;
+        l->skip = !end;
+        start = l->buf + l->taken;
+        if (l->taken == l->n)
+            return false;
+    }
     end = memchr(start, '\n', l->n - l->taken);
     if (!end && !l->ended)
         return false;
@@ -102,8 +110,14 @@ static enum line line_next(struct lines *l, char **line)
         got = read(STDIN_FILENO, l->buf + l->n, l->cap - l->n);
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
-        l->ended = got <= 0 || l->n >= LINE_MAX_BYTES;
+        l->ended = got <= 0;
         l->n += got > 0 ? (size_t)got : 0;
+        if (l->n >= LINE_MAX_BYTES && !l->skip && !memchr(l->buf, '\n', l->n)) {
+            say("that line is longer than %d KiB and is left out; --file reads long texts",
+                LINE_MAX_BYTES >> 10);
+            l->skip = true;
+            l->taken = l->n;
+        }
     }
     return LINE_GOT;
 }

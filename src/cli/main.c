@@ -104,7 +104,8 @@ static void streams_fill(void)
 }
 
 /* Runs before any other constructor: the engine's own, and inline functions the linker has picked
- * from its objects, may already use instructions this CPU does not have. So: no stdio, no exit(). */
+ * from its objects, may already use instructions this CPU does not have. So: no stdio, no exit().
+ * */
 __attribute__((constructor(101))) static void cpu_refuse(void)
 {
     const char *why = model_cpu_unsuited();

@@ -299,6 +299,9 @@ static enum err read_rope(struct reader *r, const struct arch *a, struct hparams
         return err_set(r->et, ERR_UNSUPPORTED,
                        "%s: %s: \"%.40s\" is not one of none, linear, yarn, longrope",
                        modelfile_path(r->mf), key(r, "rope.scaling.type"), type);
+    if (factor > 0.0f && factor < 1e-6f)
+        return err_set(r->et, ERR_INPUT, "%s: %s: %g is out of range (1e-06 to 1e+06)",
+                       modelfile_path(r->mf), key(r, "rope.scaling.factor"), (double)factor);
     if (factor > 0.0f && strcmp(type, "none"))
         rope->scale = 1.0f / factor;
     if (strcmp(type, "yarn") == 0) {
@@ -339,6 +342,10 @@ static enum err read_attention(struct reader *r, const struct arch *a, struct hp
     hp->attn_scale = a->wide_scale_layers == hp->n_layers && a->wide_scale_layers
                          ? 1.0f / sqrtf((float)(hp->n_embd / hp->n_heads))
                          : 1.0f / sqrtf((float)hp->head_dim);
+    if (!isfinite(hp->attn_scale)) {
+        key(r, "attention.head_count");
+        return bad_value(r, "leaves no width for a head");
+    }
     hp->attn_cap = a->attn_cap;
     hp->logit_cap = a->logit_cap;
     if (a->attn_cap > 0.0f)

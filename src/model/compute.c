@@ -55,31 +55,36 @@ int compute_n_threads(const struct compute *c)
     return c->n_threads;
 }
 
-static void grow(uint8_t **buf, size_t *have, size_t want, size_t copies)
+static enum err grow(uint8_t **buf, size_t *have, size_t want, size_t copies, struct err_text *et)
 {
     void *p = NULL;
 
     if (want <= *have)
-        return;
+        return ERR_NONE;
     want = (want + 63) / 64 * 64;
+    if (want > SIZE_MAX / copies || posix_memalign(&p, 64, want * copies))
+        return err_set(et, ERR_MEMORY, "no memory for %zu bytes to compute in", want);
     free(*buf);
-    CHECK(posix_memalign(&p, 64, want * copies) == 0);
     *buf = p;
     *have = want;
+    return ERR_NONE;
 }
 
-void compute_grow(struct compute *c, size_t work_bytes, size_t scratch_bytes_per_thread)
+enum err compute_grow(struct compute *c, size_t work_bytes, size_t scratch_bytes_per_thread,
+                      struct err_text *et)
 {
-    grow(&c->work, &c->work_bytes, work_bytes, 1);
-    grow(&c->scratch, &c->scratch_bytes, scratch_bytes_per_thread, (size_t)c->n_threads);
+    enum err e = grow(&c->work, &c->work_bytes, work_bytes, 1, et);
+
+    return e ? e
+             : grow(&c->scratch, &c->scratch_bytes, scratch_bytes_per_thread, (size_t)c->n_threads,
+                    et);
 }
 
-struct ggml_cplan compute_plan(struct compute *c, struct ggml_cgraph *graph)
+enum err compute_plan(struct compute *c, struct ggml_cgraph *graph, struct ggml_cplan *out,
+                      struct err_text *et)
 {
-    struct ggml_cplan plan = ggml_graph_plan(graph, c->n_threads, c->pool);
-
-    compute_grow(c, plan.work_size, 0);
-    return plan;
+    *out = ggml_graph_plan(graph, c->n_threads, c->pool);
+    return compute_grow(c, out->work_size, 0, et);
 }
 
 enum err compute_run(struct compute *c, struct ggml_cgraph *graph, struct ggml_cplan *plan,

@@ -17,11 +17,14 @@ struct compute {
     size_t scratch_bytes;
 };
 
-/* Makes the buffers at least this large. Called while graphs are built, never while they run. */
-void compute_grow(struct compute *c, size_t work_bytes, size_t scratch_bytes_per_thread);
+/* Makes the buffers at least this large: ERR_MEMORY where that cannot be. Called while graphs are
+ * built, never while they run. */
+MUST_CHECK enum err compute_grow(struct compute *c, size_t work_bytes,
+                                 size_t scratch_bytes_per_thread, struct err_text *et);
 
 /* Runs a graph that compute_plan has seen. */
-struct ggml_cplan compute_plan(struct compute *c, struct ggml_cgraph *graph);
+MUST_CHECK enum err compute_plan(struct compute *c, struct ggml_cgraph *graph,
+                                 struct ggml_cplan *out, struct err_text *et);
 MUST_CHECK enum err compute_run(struct compute *c, struct ggml_cgraph *graph,
                                 struct ggml_cplan *plan, struct err_text *et);
 

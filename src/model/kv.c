@@ -1,12 +1,14 @@
 #define _GNU_SOURCE
 #include "model/kv.h"
 
+#include <float.h>
 #include <ggml.h>
 #include <math.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "base/check.h"
+#include "model/arch.h"
 
 enum { GROUP_BYTES = 2 + KV_GROUP, Q8_BLOCK_BYTES = KV_LANES * GROUP_BYTES };
 
@@ -111,12 +113,25 @@ static void store_value_q8(const struct kv *kv, uint8_t *values, int pos, const 
     }
 }
 
-void kv_store(const struct kv *kv, int slot, int head, int pos, const float *k, const float *v)
+/* A stored value is finite. Another row may carry it along with weight 0, and 0 times infinity
+ * would make a number out of nothing for a row that never saw it. */
+static void tame(enum kv_type type, const float *v, int n, float *out)
 {
+    float most = type == KV_F32 ? FLT_MAX : type == KV_F16 ? 65504.0f : 65504.0f * 127.0f;
+
+    for (int i = 0; i < n; i++)
+        out[i] = fmaxf(-most, fminf(most, v[i]));
+}
+
+void kv_store(const struct kv *kv, int slot, int head, int pos, const float *k,
+              const float *untamed)
+{
+    float v[HEAD_DIM_MAX];
     uint8_t *keys = kv_keys(kv, slot, head), *values = kv_values(kv, slot, head);
     size_t first =
         (size_t)(pos / KV_LANES) * KV_LANES * (size_t)kv->head_dim + (size_t)(pos % KV_LANES);
 
+    tame(kv->type, untamed, kv->head_dim, v);
     switch (kv->type) {
     case KV_F32:
         for (int d = 0; d < kv->head_dim; d++)

@@ -67,7 +67,8 @@ static inline uint8_t *kv_values(const struct kv *kv, int slot, int head)
     return kv_keys(kv, slot, head) + kv->k_head_bytes;
 }
 
-/* Writes one position of one head: k and v are (head_dim) f32. Positions of one head may be
+/* Writes one position of one head: k and v are (head_dim) f32; a v beyond what the type holds
+ * becomes its largest. Positions of one head may be
  * written by different threads as long as no two write the same one. */
 void kv_store(const struct kv *kv, int slot, int head, int pos, const float *k, const float *v);
 

@@ -1,10 +1,10 @@
-/* Compiled with the engine's CPU flags. Two widths: with AVX-512 VNNI a register holds the same block
- * of two activation rows, with AVX2 that of one; everything else is the same.
+/* Compiled with the engine's CPU flags. Two widths: with AVX-512 VNNI a register holds the same
+ * block of two activation rows, with AVX2 that of one; everything else is the same.
  *
- * A packed group holds ROWS_PER_GROUP activation rows: first their quants, a register per block of 32,
- * then their scales, f32, one per row and block. With AVX-512 quants carry 128 more than they are,
- * because VNNI multiplies unsigned by signed; the kernel starts each sum at -128 times the weights'
- * own sum, which takes it out again, exact in integers. */
+ * A packed group holds ROWS_PER_GROUP activation rows: first their quants, a register per block of
+ * 32, then their scales, f32, one per row and block. With AVX-512 quants carry 128 more than they
+ * are, because VNNI multiplies unsigned by signed; the kernel starts each sum at -128 times the
+ * weights' own sum, which takes it out again, exact in integers. */
 #include "model/matmul_q8.h"
 
 #include <ggml-cpu.h>

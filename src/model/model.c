@@ -112,6 +112,9 @@ static enum err describe(struct model *m, struct err_text *et)
     if (e)
         return e;
     snprintf(m->name, sizeof m->name, "%s", name);
+    for (char *c = m->name; *c; c++) /* it will be printed */
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
     m->shape = (struct model_shape){
         .arch = m->arch->name,
         .name = m->name,

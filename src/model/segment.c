@@ -39,7 +39,8 @@ static enum err check_opts(const struct model *m, int first, int end, const stru
                            struct err_text *et)
 {
     if (first < 0 || end > m->n_modules || first >= end)
-        return err_set(et, ERR_INPUT, "modules %d to %d: this model has 0 to %d", first, end - 1,
+        return err_set(et, ERR_INPUT,
+                       "modules [%d, %d): a segment is a run of this model's 0 to %d", first, end,
                        m->n_modules - 1);
     if (o->n_slots < 1 || o->n_slots > SEGMENT_SLOTS_MAX)
         return err_set(et, ERR_INPUT, "%d slots: choose between 1 and %d", o->n_slots,
@@ -96,25 +97,35 @@ static enum err open_kv(struct segment *s, struct err_text *et)
     return e;
 }
 
-/* One graph of the largest shape sizes the memory that all graphs share. Its pages become resident
- * as they are used. */
+static struct graph_plan plan_of(const struct segment *s)
+{
+    return (struct graph_plan){.m = s->m,
+                               .w = &s->weights,
+                               .attn = s->attn,
+                               .first = s->first,
+                               .end = s->end,
+                               .n_ctx = s->opts.n_ctx};
+}
+
+/* Graphs of the largest shapes size the memory that all graphs share: all rows wanted, and all but
+ * one, which are picked out and so exist twice. Its pages become resident as they are used. */
 static enum err reserve(struct segment *s, struct err_text *et)
 {
-    struct graph_plan plan = {.m = s->m,
-                              .w = &s->weights,
-                              .attn = s->attn,
-                              .first = s->first,
-                              .end = s->end,
-                              .n_ctx = s->opts.n_ctx};
+    struct graph_plan plan = plan_of(s);
     int rows = (s->opts.n_rows_max + 3) / 4 * 4;
-    struct graph g;
-    bool ok;
+    enum err e = compute_grow(s->compute, 0, attn_scratch_bytes(s->m->hp.head_dim), et);
+    bool ok = true;
 
-    compute_grow(s->compute, 0, attn_scratch_bytes(s->m->hp.head_dim));
-    graph_build(&g, &plan, rows, rows);
+    if (e)
+        return e;
     s->alloc = ggml_gallocr_new(ggml_backend_cpu_buffer_type());
-    ok = ggml_gallocr_reserve(s->alloc, g.cgraph);
-    graph_free(&g);
+    for (int wanted = rows; wanted >= rows - 1 && ok; wanted--) {
+        struct graph g;
+
+        graph_build(&g, &plan, rows, wanted);
+        ok = ggml_gallocr_reserve(s->alloc, g.cgraph);
+        graph_free(&g);
+    }
     return ok ? ERR_NONE
               : err_set(et, ERR_MEMORY, "no memory for steps of %d rows", s->opts.n_rows_max);
 }
@@ -156,12 +167,18 @@ enum err segment_open(const struct model *m, struct compute *c, int first, int e
     return ERR_NONE;
 }
 
+static void forget_graphs(struct segment *s)
+{
+    for (int i = 0; i < s->n_graphs; i++)
+        graph_free(&s->graphs[i]);
+    s->n_graphs = 0;
+}
+
 void segment_close(struct segment *s)
 {
     if (!s)
         return;
-    for (int i = 0; i < s->n_graphs; i++)
-        graph_free(&s->graphs[i]);
+    forget_graphs(s);
     ggml_gallocr_free(s->alloc);
     for (int i = 0; i < s->m->hp.n_layers; i++)
         kv_close(&s->kv[i]);
@@ -270,38 +287,55 @@ static int padded_rows(const struct segment *s, int n)
     return n == 2 || n % 4 == 3 ? (n + 3) / 4 * 4 : n;
 }
 
-/* The graph for a shape: from the cache, or built in the place of the one unused longest. */
+static struct graph *cached_graph(struct segment *s, int n_rows, int n_wanted)
+{
+    for (int i = 0; i < s->n_graphs; i++)
+        if (s->graphs[i].n_rows == n_rows && s->graphs[i].n_wanted == n_wanted)
+            return &s->graphs[i];
+    return NULL;
+}
+
+/* Keeps a graph, in the place of the one unused longest when there is no other. */
+static struct graph *keep_graph(struct segment *s, const struct graph *g)
+{
+    struct graph *at = &s->graphs[0];
+
+    if (s->n_graphs < GRAPHS_MAX) {
+        at = &s->graphs[s->n_graphs++];
+    } else {
+        for (int i = 1; i < s->n_graphs; i++)
+            at = s->graphs[i].used < at->used ? &s->graphs[i] : at;
+        graph_free(at);
+    }
+    *at = *g;
+    return at;
+}
+
+/* The graph for a shape: from the cache, or built. */
 static enum err find_graph(struct segment *s, int n_rows, int n_wanted, struct graph **out,
                            struct err_text *et)
 {
-    struct graph_plan plan = {.m = s->m,
-                              .w = &s->weights,
-                              .attn = s->attn,
-                              .first = s->first,
-                              .end = s->end,
-                              .n_ctx = s->opts.n_ctx};
-    struct graph *g = NULL;
+    size_t before = ggml_gallocr_get_buffer_size(s->alloc, 0);
+    struct graph_plan plan = plan_of(s);
+    struct graph g;
+    enum err e = ERR_NONE;
 
-    *out = NULL;
-    for (int i = 0; i < s->n_graphs && !g; i++)
-        if (s->graphs[i].n_rows == n_rows && s->graphs[i].n_wanted == n_wanted)
-            g = &s->graphs[i];
-    if (!g) {
-        if (s->n_graphs < GRAPHS_MAX) {
-            g = &s->graphs[s->n_graphs++];
-        } else {
-            g = &s->graphs[0];
-            for (int i = 1; i < s->n_graphs; i++)
-                g = s->graphs[i].used < g->used ? &s->graphs[i] : g;
-            graph_free(g);
+    *out = cached_graph(s, n_rows, n_wanted);
+    if (!*out) {
+        graph_build(&g, &plan, n_rows, n_wanted);
+        if (!ggml_gallocr_alloc_graph(s->alloc, g.cgraph))
+            e = err_set(et, ERR_MEMORY, "no memory for a step of %d rows", n_rows);
+        if (ggml_gallocr_get_buffer_size(s->alloc, 0) != before)
+            forget_graphs(s); /* the memory has moved, and they point to where it was */
+        if (!e)
+            e = compute_plan(s->compute, g.cgraph, &g.plan, et);
+        if (e) {
+            graph_free(&g);
+            return e;
         }
-        graph_build(g, &plan, n_rows, n_wanted);
-        if (!ggml_gallocr_alloc_graph(s->alloc, g->cgraph))
-            return err_set(et, ERR_MEMORY, "no memory for a step of %d rows", n_rows);
-        g->plan = compute_plan(s->compute, g->cgraph);
+        *out = keep_graph(s, &g);
     }
-    g->used = ++s->clock;
-    *out = g;
+    (*out)->used = ++s->clock;
     return ERR_NONE;
 }
 

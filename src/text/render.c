@@ -108,8 +108,12 @@ static void child_signals(void)
  * closes them and nothing can be written to its terminal. */
 static int child_descriptors(int fd)
 {
-    int null = open("/dev/null", O_RDWR);
+    int null;
 
+    fd = fcntl(fd, F_DUPFD, 3); /* an app may have had 0, 1 or 2 closed, and the pipe be there */
+    null = open("/dev/null", O_RDWR);
+    if (fd < 0)
+        _exit(RENDER_EXIT_LIMITS);
     for (int i = 0; i < 3; i++) {
         if (null < 0 || dup2(null, i) < 0)
             close(i);
@@ -311,6 +315,15 @@ static enum err child_start(const struct job *job, pid_t *pid, int *fd, struct e
     return ERR_NONE;
 }
 
+/* The system then reaps our children for us, and their numbers may be another's at any time. */
+static bool sigchld_ignored(void)
+{
+    struct sigaction now;
+
+    return sigaction(SIGCHLD, NULL, &now) == 0 && /* layers-ok: asks, installs nothing */
+           (now.sa_handler == SIG_IGN || now.sa_flags & SA_NOCLDWAIT);
+}
+
 enum err text_render_chat(const struct text *t, const struct text_message *messages, int n_messages,
                           bool add_assistant, char **out, struct err_text *et)
 {
@@ -328,9 +341,11 @@ enum err text_render_chat(const struct text *t, const struct text_message *messa
     if (e)
         return e;
     whole = record_read(fd, out, &e, &timed_out, et);
-    /* Its end of the pipe is still open, so the child lives and the number is its own, even in an
-     * app that ignores SIGCHLD. In every other case closing our end lets it finish. */
-    if (timed_out)
+    /* Only a whole record lets the child end by itself. One that a template has broken may have
+     * closed its pipe and sleep on. It is our child until we have waited for it, so the number is
+     * its own, but for an app that ignores SIGCHLD: there only a timeout proves that it still
+     * lives. */
+    if (timed_out || (!whole && !sigchld_ignored()))
         kill(pid, SIGKILL);
     close(fd);
     while (waitpid(pid, &status, 0) < 0) {
