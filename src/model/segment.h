@@ -2,8 +2,8 @@
  *
  * The promise: a row's result depends on its own token prefix alone. Not on the cut, the thread
  * count, how a prompt was chunked, who else was in the step, or whether the prefix was decoded or
- * replayed: the same bits, on x86 devices whose model_kernels() agree (types whose one-row and many-row
- * kernels differ, such as repacked Q4_K, keep the promise across cuts and threads only).
+ * replayed: the same bits, on x86 devices whose model_kernels() agree (types whose one-row and
+ * many-row kernels differ, such as repacked Q4_K, keep the promise across cuts and threads only).
  *
  * One step through a segment:
  *   1. The caller fills a `struct batch`: for each row its slot, its position in the slot, its
