@@ -65,7 +65,8 @@ enum err rig_try(struct rig *r, const struct batch *b, float *logits, struct err
     if (logits) {
         const struct tensors *out = &edges[(r->n_segments + 1) & 1];
 
-        memcpy(logits, out->data[0], sizeof(float) * (size_t)out->n_rows * (size_t)r->n_vocab);
+        if (out->n_rows > 0)
+            memcpy(logits, out->data[0], sizeof(float) * (size_t)out->n_rows * (size_t)r->n_vocab);
     }
     return ERR_NONE;
 }
