@@ -758,8 +758,8 @@ const void *modelfile_data(const struct modelfile *mf, const struct mf_tensor *t
 void modelfile_give_back(const struct modelfile *mf, const struct mf_tensor *t)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t first = (t->offset + page - 1) / page * page;
-    uint64_t end = (t->offset + t->size) / page * page;
+    uint64_t first = t ? (t->offset + page - 1) / page * page : 0;
+    uint64_t end = t ? (t->offset + t->size) / page * page : mf->size;
 
     /* A neighbour's bytes on a shared page would only have to be read again, but that is the very
      * read this call is there to save. A refusal costs memory, nothing else. */

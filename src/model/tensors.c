@@ -386,3 +386,8 @@ bool tensors_is_matrix(enum role r)
 {
     return rules[r].use == USE_MATRIX;
 }
+
+bool tensors_is_vector(enum role r)
+{
+    return rules[r].use == USE_VECTOR;
+}

@@ -78,5 +78,7 @@ const struct mf_tensor *tensors_get(const struct bound *b, enum role r, int laye
 enum module_kind tensors_module(enum role r);
 /* Read by mul_mat or mul_mat_id (so it may be repacked), not by get_rows or arithmetic. */
 bool tensors_is_matrix(enum role r);
+/* A norm, a bias, factors: small, f32. */
+bool tensors_is_vector(enum role r);
 
 #endif

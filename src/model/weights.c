@@ -95,6 +95,34 @@ static void ask_huge_pages(void *base, size_t bytes)
         (void)madvise((void *)first, end - first, MADV_HUGEPAGE); /* only advice: refusal is fine */
 }
 
+static void keep_buffer(struct weights *w, ggml_backend_buffer_t buffer, size_t bytes)
+{
+    ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    w->buffers = mem_realloc(w->buffers, (size_t)w->n_buffers + 1, sizeof *w->buffers);
+    w->buffers[w->n_buffers++] = buffer;
+    w->bytes += bytes;
+}
+
+/* Norms and biases lie scattered between the matrices. Left in the file, each would bring a huge page
+ * of its neighbours back to memory. */
+static struct ggml_tensor *place_copied(struct loader *l, const struct mf_tensor *t, enum err *e)
+{
+    struct ggml_tensor *x = new_tensor(l, t, t->ne[1]);
+    ggml_backend_buffer_t buffer =
+        ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), t->size);
+
+    if (!buffer) {
+        *e = err_set(l->et, ERR_MEMORY, "%s: tensor %s: no memory for %zu bytes",
+                     modelfile_path(l->mf), t->name, (size_t)t->size);
+        return NULL;
+    }
+    CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
+          GGML_STATUS_SUCCESS);
+    ggml_backend_tensor_set(x, modelfile_data(l->mf, t), 0, t->size);
+    keep_buffer(l->w, buffer, t->size);
+    return x;
+}
+
 /* Repacks n tensors of one type and width, one below the other, into one. Returns NULL when they
  * cannot be repacked; *et is set when that is for want of memory. */
 static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tensor *const t[],
@@ -117,8 +145,10 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     if (!buft)
         return NULL;
     buffer = ggml_backend_buft_alloc_buffer(buft, ggml_backend_buft_get_alloc_size(buft, x));
-    joined = n > 1 ? malloc(bytes) : NULL;
-    if (!buffer || (n > 1 && !joined)) {
+    /* Not malloc: large blocks that come and go teach it to keep them. */
+    joined = n > 1 ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                   : NULL;
+    if (!buffer || joined == MAP_FAILED) {
         ggml_backend_buffer_free(buffer);
         *e = err_set(l->et, ERR_MEMORY, "%s: tensor %s: no memory for %zu bytes",
                      modelfile_path(l->mf), t[0]->name, bytes);
@@ -127,17 +157,15 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     data = modelfile_data(l->mf, t[0]);
     for (size_t i = 0, at = 0; joined && i < (size_t)n; at += t[i]->size, i++)
         memcpy(joined + at, modelfile_data(l->mf, t[i]), t[i]->size);
-    ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
           GGML_STATUS_SUCCESS);
     ask_huge_pages(ggml_backend_buffer_get_base(buffer), bytes);
     ggml_backend_tensor_set(x, joined ? joined : data, 0, bytes);
-    free(joined);
+    if (joined)
+        munmap(joined, bytes);
     for (int i = 0; i < n; i++)
         modelfile_give_back(l->mf, t[i]);
-    l->w->buffers = mem_realloc(l->w->buffers, (size_t)l->w->n_buffers + 1, sizeof *l->w->buffers);
-    l->w->buffers[l->w->n_buffers++] = buffer;
-    l->w->bytes += bytes;
+    keep_buffer(l->w, buffer, bytes);
     l->w->repacked = true;
     return x;
 }
@@ -150,6 +178,8 @@ static struct ggml_tensor *place(struct loader *l, enum role r, int layer, enum 
 
     if (!t || *e)
         return NULL;
+    if (tensors_is_vector(r))
+        x = place_copied(l, t, e);
     if (tensors_is_matrix(r))
         x = place_repacked(l, &t, 1,
                            r == T_GATE_EXPERTS || r == T_UP_EXPERTS || r == T_DOWN_EXPERTS, e);
@@ -306,6 +336,7 @@ enum err weights_load(struct weights *w, const struct model *m, int first, int e
     ggml_backend_buffer_set_usage(w->file, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     for (int i = first; i < end && !e; i++)
         load_module(&l, i, &e);
+    modelfile_give_back(m->file, NULL); /* what was only read to be repacked or copied */
     if (e)
         weights_free(w);
     return e;
