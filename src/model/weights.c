@@ -11,8 +11,6 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-enum { HUGE_PAGE = 2 << 20 };
-
 /* ---- can this tensor be repacked? ---- */
 
 /* Asks every buffer type the CPU backend offers beyond plain memory whether it would multiply by
@@ -83,18 +81,6 @@ static struct ggml_tensor *place_in_file(struct loader *l, const struct mf_tenso
     return x;
 }
 
-/* A decode step walks through all weights once, so in pages of 4 KiB nearly every page costs a
- * walk of the page table. Only whole huge pages inside the buffer are asked for: none of it may
- * grow. */
-static void ask_huge_pages(void *base, size_t bytes)
-{
-    uintptr_t first = ((uintptr_t)base + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    uintptr_t end = ((uintptr_t)base + bytes) / HUGE_PAGE * HUGE_PAGE;
-
-    if (first < end)
-        (void)madvise((void *)first, end - first, MADV_HUGEPAGE); /* only advice: refusal is fine */
-}
-
 static void keep_buffer(struct weights *w, ggml_backend_buffer_t buffer, size_t bytes)
 {
     ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
@@ -159,7 +145,6 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
         memcpy(joined + at, modelfile_data(l->mf, t[i]), t[i]->size);
     CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
           GGML_STATUS_SUCCESS);
-    ask_huge_pages(ggml_backend_buffer_get_base(buffer), bytes);
     ggml_backend_tensor_set(x, joined ? joined : data, 0, bytes);
     if (joined)
         munmap(joined, bytes);
