@@ -14,7 +14,7 @@
 /* ---- can this tensor be repacked? ---- */
 
 /* Asks every buffer type the CPU backend offers beyond plain memory whether it would multiply by
- * this weight. n_expert_rows > 0 asks for the mixture-of-experts product. Returns NULL when none
+ * this weight. `experts` asks for the mixture-of-experts product. Returns NULL when none
  * would. */
 static ggml_backend_buffer_type_t repack_type(struct ggml_tensor *w, bool experts)
 {
