@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "device/plan.h"
+#include "plan/plan.h"
 #include "model/segment.h"
 #include "wire/step.h"
 

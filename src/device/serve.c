@@ -10,7 +10,7 @@
 #include "base/sys.h"
 #include "device/conn.h"
 #include "device/executor.h"
-#include "device/plan.h"
+#include "plan/plan.h"
 #include "wire/message.h"
 #include "wire/step.h"
 

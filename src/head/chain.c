@@ -23,7 +23,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "device/executor.h"
-#include "device/plan.h"
+#include "plan/plan.h"
 #include "head/ring.h"
 #include "head/split.h"
 #include "model/modelfile.h"

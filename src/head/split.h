@@ -13,7 +13,7 @@
 #define LINGUA_HEAD_SPLIT_H
 
 #include "base/err.h"
-#include "device/plan.h"
+#include "plan/plan.h"
 
 /* cost[i]: what module i costs a device for one token, e.g. the bytes it reads. ERR_INPUT says what
  * is wrong and what would do. */

@@ -30,7 +30,39 @@ enum frame_type {
     FRAME_REPORT,     /* device -> head */
     FRAME_STOP,       /* head -> device */
     FRAME_ERROR,      /* device -> head: why it is about to end */
-    FRAME_TYPES       /* one past the last */
+
+    /* Between devices of a cluster (wire/cluster.h). */
+    FRAME_GREET,   /* who dials -> who is dialled, the first frame of a link */
+    FRAME_WELCOME, /* its answer: the link is open */
+    FRAME_REFUSE,  /* its other answer: why not; the link is then closed */
+    FRAME_ROSTER,  /* head -> device: who belongs to the cluster, signed */
+    FRAME_ASSIGN,  /* head -> device: the plan of an epoch and your place in it */
+    FRAME_LOAD,    /* head -> device: change to that epoch now */
+    FRAME_DIAL,    /* head -> device: how to reach a neighbour */
+    FRAME_LINK,    /* device -> head: what became of that */
+    FRAME_PHASE,   /* device -> head: how far it is with an epoch */
+    FRAME_PING,    /* either way, answered at once by PONG */
+    FRAME_PONG,
+    FRAME_LEAVE,        /* device -> head: I am going, on purpose */
+    FRAME_TRACE_ASK,    /* head -> device */
+    FRAME_TRACE,        /* device -> head */
+    FRAME_MANIFEST_ASK, /* bulk link: what is in this model? */
+    FRAME_MANIFEST,
+    FRAME_HAVE_ASK, /* bulk link: which of its parts do you hold? */
+    FRAME_HAVE,
+    FRAME_FETCH, /* bulk link: send me these bytes of a part */
+    FRAME_CHUNK,
+    FRAME_ADMIN, /* local socket: a command or its answer, JSON in the payload */
+    FRAME_TYPES  /* one past the last */
+};
+
+/* What a link may carry depends on what its far end has proved to be. */
+enum wire_trust {
+    WIRE_STRANGER, /* nothing yet: GREET one way, WELCOME or REFUSE the other, all of them small */
+    WIRE_CONTROL,  /* head and device */
+    WIRE_STAGES,   /* stage to stage: steps alone */
+    WIRE_BULK,     /* weights alone */
+    WIRE_LOCAL,    /* a command on this machine, by the socket in the state folder */
 };
 
 enum {
@@ -47,6 +79,7 @@ enum {
     WIRE_PATH_MAX = 4096, /* terminating NUL included */
     WIRE_STEP_HEADER_MAX = 128 << 10,
     WIRE_CONTROL_HEADER_MAX = 8 << 10,
+    WIRE_STRANGER_FRAME_MAX = 2 << 10, /* whole frames, before a link is open */
 };
 
 /* A frame taken apart; everything borrows from the bytes it was read from. */
@@ -73,6 +106,9 @@ struct frame_out {
 /* Largest header and largest whole frame of a type; 0 for types that do not exist. */
 size_t wire_header_max(unsigned type);
 size_t wire_frame_max(unsigned type);
+
+/* The same for a link of that trust: 0 for types that have no place on it. */
+size_t wire_frame_max_for(unsigned type, enum wire_trust trust);
 
 /* What the first len bytes at buf say about the frame that starts there: *total is its size, or 0
  * when len is too short to tell. ERR_PROTO: no such frame can exist. ERR_LIMIT: it is larger than

@@ -40,6 +40,12 @@ struct step {
     const int32_t *token; /* (n_rows), or NULL behind the stage that embeds */
     const uint8_t *want;  /* (n_rows) */
     int n_want;
+    /* Keyed tags of the rows' token prefixes, made by the head and opaque to all others: (n_runs +
+     * n_rows), for each run of neighbouring positions in one slot the tag of what must be there
+     * before its first row, then the tag after each of its rows. NULL: not checked. A run begins
+     * where the slot changes or the position is not the last one + 1. */
+    const uint64_t *tag;
+    int n_tags;
     struct step_tensors
         in;        /* what the stage reads; none for the stage that embeds, none when failed */
     enum err code; /* ERR_NONE, or why a stage could not run it */

@@ -1,4 +1,4 @@
-#include "device/plan.h"
+#include "plan/plan.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,8 +4,8 @@
  * neighbouring stages are always on different devices. Device 0 is the head. A device holds one
  * stage or two: two is how the head takes `output` as well as its first modules. After plan_check a
  * plan is a plain value: pure functions, any thread. */
-#ifndef LINGUA_DEVICE_PLAN_H
-#define LINGUA_DEVICE_PLAN_H
+#ifndef LINGUA_PLAN_PLAN_H
+#define LINGUA_PLAN_PLAN_H
 
 #include <stdbool.h>
 #include <stddef.h>
