@@ -45,13 +45,6 @@ void wire_text(struct err_text *out, const uint8_t *bytes, size_t len)
     pb_clean(out->text, bytes, len);
 }
 
-static void finish(const ProtobufCMessage *m, enum frame_type type, struct wire_buf *buf,
-                   struct frame_out *out)
-{
-    out->n_payloads = 0;
-    pb_finish(m, type, buf->bytes, sizeof buf->bytes, out);
-}
-
 void wire_config_encode(const struct wire_config *m, struct wire_buf *buf, struct frame_out *out)
 {
     Lingua__Wire__Config p = LINGUA__WIRE__CONFIG__INIT;
@@ -82,7 +75,7 @@ void wire_config_encode(const struct wire_config *m, struct wire_buf *buf, struc
     }
     p.links = links;
     p.n_links = (size_t)(LINK_FIELDS * m->n_links);
-    finish(&p.base, FRAME_CONFIG, buf, out);
+    pb_finish_small(&p.base, FRAME_CONFIG, buf, out);
 }
 
 void wire_hello_encode(const struct wire_hello *m, struct wire_buf *buf, struct frame_out *out)
@@ -91,7 +84,7 @@ void wire_hello_encode(const struct wire_hello *m, struct wire_buf *buf, struct 
 
     p.version = (uint32_t)m->version;
     p.device = (uint32_t)m->device;
-    finish(&p.base, FRAME_HELLO, buf, out);
+    pb_finish_small(&p.base, FRAME_HELLO, buf, out);
 }
 
 void wire_progress_encode(const struct wire_progress *m, struct wire_buf *buf,
@@ -101,7 +94,7 @@ void wire_progress_encode(const struct wire_progress *m, struct wire_buf *buf,
 
     p.done = m->done;
     p.total = m->total;
-    finish(&p.base, FRAME_PROGRESS, buf, out);
+    pb_finish_small(&p.base, FRAME_PROGRESS, buf, out);
 }
 
 void wire_ready_encode(const struct wire_ready *m, struct wire_buf *buf, struct frame_out *out)
@@ -119,7 +112,7 @@ void wire_ready_encode(const struct wire_ready *m, struct wire_buf *buf, struct 
     p.n_modules = (size_t)(SEGMENT_FIELDS * m->n_segments);
     p.weight_bytes = m->weight_bytes;
     p.kv_bytes = m->kv_bytes;
-    finish(&p.base, FRAME_READY, buf, out);
+    pb_finish_small(&p.base, FRAME_READY, buf, out);
 }
 
 void wire_report_encode(const struct wire_report *m, struct wire_buf *buf, struct frame_out *out)
@@ -138,7 +131,7 @@ void wire_report_encode(const struct wire_report *m, struct wire_buf *buf, struc
     p.decode_us = m->decode_us;
     p.sent_bytes = m->sent_bytes;
     p.decode_sent_bytes = m->decode_sent_bytes;
-    finish(&p.base, FRAME_REPORT, buf, out);
+    pb_finish_small(&p.base, FRAME_REPORT, buf, out);
 }
 
 void wire_error_encode(const struct wire_error *m, struct wire_buf *buf, struct frame_out *out)
@@ -148,7 +141,7 @@ void wire_error_encode(const struct wire_error *m, struct wire_buf *buf, struct 
     p.code = wire_code(m->code);
     p.text.data = (uint8_t *)m->text.text;
     p.text.len = strlen(m->text.text);
-    finish(&p.base, FRAME_ERROR, buf, out);
+    pb_finish_small(&p.base, FRAME_ERROR, buf, out);
 }
 
 void wire_empty_encode(enum frame_type type, struct wire_buf *buf, struct frame_out *out)

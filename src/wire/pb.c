@@ -39,6 +39,13 @@ void pb_finish(const ProtobufCMessage *m, enum frame_type type, uint8_t *header,
     frame_finish(out, type, header, protobuf_c_message_pack(m, header));
 }
 
+void pb_finish_small(const ProtobufCMessage *m, enum frame_type type, struct wire_buf *buf,
+                     struct frame_out *out)
+{
+    out->n_payloads = 0;
+    pb_finish(m, type, buf->bytes, sizeof buf->bytes, out);
+}
+
 bool pb_fits(uint64_t v, uint64_t low, uint64_t high)
 {
     return v >= low && v <= high;

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "wire/arena.h"
 #include "wire/frame.h"
+#include "wire/message.h"
 
 /* f's header as the message of its type, living in a, which the caller ends by arena_fini. NULL,
  * with nothing to end: ERR_PROTO for the reasons in et: another type, larger than the type may be,
@@ -21,6 +22,13 @@ const void *pb_open(const struct frame *f, enum frame_type type,
 /* Packs m into header, which has size bytes, and completes out, whose payloads are set. */
 void pb_finish(const ProtobufCMessage *m, enum frame_type type, uint8_t *header, size_t size,
                struct frame_out *out);
+
+/* The same for the many that fit in a wire_buf and have no payload. */
+void pb_finish_small(const ProtobufCMessage *m, enum frame_type type, struct wire_buf *buf,
+                     struct frame_out *out);
+
+/* No device and no file has more than a pebibyte: sums of what peers say must not overflow. */
+#define PB_BYTES_MAX ((uint64_t)1 << 50)
 
 bool pb_fits(uint64_t v, uint64_t low, uint64_t high);
 
