@@ -1,6 +1,6 @@
 /* How a token reaches `lingua join`: typed at a prompt, from a file, the environment, standard
- * input or, if it must be, an argument, which everyone on the machine could read (so it is
- * overwritten at once). What a QR code holds, "lingua:TOKEN@HOST:PORT", is taken wherever a token is. A token is
+ * input or, if it must be, an argument, which everyone on the machine could read (so it is wiped at
+ * once). What a QR code holds, "lingua:TOKEN@HOST:PORT", is taken wherever a token is. A token is
  * never repeated to anyone, and every buffer that held one is wiped. */
 #ifndef LINGUA_CLI_INVITATION_H
 #define LINGUA_CLI_INVITATION_H
