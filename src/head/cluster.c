@@ -77,12 +77,17 @@ void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX])
     snprintf(buf, ADDRESS_MAX, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, c->port);
 }
 
+int64_t cluster_token_life_us(const struct cluster *c)
+{
+    return c->opts.token_life_s ? (int64_t)c->opts.token_life_s * 1000000 : TOKEN_LIFE_US_DEFAULT;
+}
+
 void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell)
 {
     char address[ADDRESS_MAX];
     struct token t;
 
-    token_book_make(&c->tokens, clock_us(), TOKEN_LIFE_US_DEFAULT, &t);
+    token_book_make(&c->tokens, clock_us(), cluster_token_life_us(c), &t);
     token_text(&t, buf);
     token_wipe(&t);
     cluster_address(c, address);
