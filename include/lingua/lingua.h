@@ -60,7 +60,12 @@ struct ll_session;
 enum ll_kv { LL_KV_F16 = 0, LL_KV_Q8_0, LL_KV_F32 };
 
 struct ll_engine_opts {
-    const char *model_path; /* a GGUF file */
+    const char *model_path; /* a GGUF file; NULL with cluster */
+    /* Not NULL: use the cluster of the head running on this machine (lingua serve), whose state
+     * folder this is; "" = the usual one. Only n_sessions, waiting and user count then. */
+    const char *cluster;
+    /* Cluster: told what it waits for before it can answer ("" = it goes on). May be NULL. */
+    void (*waiting)(void *user, const char *text);
     int n_ctx;      /* positions per session; 0 = what the model was trained for, at most 4096 */
     int n_sessions; /* sessions open at once; 0 = 1 */
     int n_threads;  /* over all devices on this machine; 0 = all cores */
@@ -104,9 +109,17 @@ struct ll_device_info {
     double decode_ms;          /* per one-row step, mean; 0 before the first */
     uint64_t sent_bytes;       /* to the next devices, frames and all */
     double sent_bytes_per_row; /* of one-row steps, mean */
+    uint64_t received_bytes;   /* weights that came by the network for its present part */
+    char link[64];             /* how it is reached: "TLS 1.3", "this program", "socket pair" */
 };
 enum ll_code ll_engine_device(struct ll_engine *engine, int i, struct ll_device_info *info,
                               struct ll_error *error);
+
+/* Records what each stage does from here on, and writes it: JSON that Perfetto and Chrome's tracing
+ * page open. Compute, wire and queue per stage and step. Clusters only. */
+enum ll_code ll_engine_trace_begin(struct ll_engine *engine, struct ll_error *error);
+enum ll_code ll_engine_trace_write(struct ll_engine *engine, const char *path,
+                                   struct ll_error *error);
 
 /* Tokens of n bytes of text (n < 0: up to NUL). LL_SPECIAL reads control tokens such as <|im_end|>;
  * LL_BOS puts the start token in front where the model wants one. *tokens is freed with free(). */

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "model/model.h"
+#include "model/segment.h"
 #include "plan/plan.h"
 
 /* What a module costs, whoever runs it. */

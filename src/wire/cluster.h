@@ -17,7 +17,8 @@
 enum {
     WIRE_VERSION_MIN = 1, /* the oldest version this build still speaks */
     WIRE_KEY_BYTES = 32,  /* SHA-256 of a certificate, of a manifest, of a tensor */
-    WIRE_NAME_MAX = 64,   /* terminating NUL included, as in all of these */
+    WIRE_SIGNATURE_BYTES = 64,
+    WIRE_NAME_MAX = 64, /* terminating NUL included, as in all of these */
     WIRE_TEXT_MAX = 96,
     WIRE_ADDRESSES_MAX = 512,
     WIRE_PEERS_MAX = 24,
@@ -157,7 +158,7 @@ struct wire_trace {
 struct wire_model_ask {
     uint8_t model[WIRE_KEY_BYTES];
 };
-struct wire_manifest { /* bytes borrowed */
+struct wire_manifest { /* bytes borrowed; none: the sender has no such manifest */
     uint8_t model[WIRE_KEY_BYTES];
     const uint8_t *bytes;
     size_t len;
@@ -189,7 +190,7 @@ struct wire_admin { /* json borrowed, not terminated */
 
 /* *out borrows from buf, and from the struct's borrowed bytes. The structs keep the limits. */
 struct wire_big_buf { /* for ASSIGN and ROSTER */
-    uint8_t bytes[(32 << 10) + 3];
+    uint8_t bytes[WIRE_BIG_HEADER_MAX + 3];
 };
 void wire_greet_encode(const struct wire_greet *m, struct wire_buf *buf, struct frame_out *out);
 void wire_welcome_encode(const struct wire_welcome *m, struct wire_buf *buf, struct frame_out *out);
@@ -219,11 +220,16 @@ void wire_fetch_encode(const struct wire_fetch *m, struct wire_buf *buf, struct 
 void wire_chunk_encode(const struct wire_chunk *m, struct wire_buf *buf, struct frame_out *out);
 void wire_admin_encode(const struct wire_admin *m, struct wire_buf *buf, struct frame_out *out);
 
-/* ERR_PROTO or ERR_LIMIT; another type than the function's is ERR_PROTO. */
+/* ERR_PROTO or ERR_LIMIT; another type than the function's is ERR_PROTO. *m is of no use then. */
+
+/* Also ERR_UNSUPPORTED: no version in common. Then only m's two versions are set, because the rest
+ * may mean something else there, and the sentence is one for REFUSE. With ERR_NONE the link's
+ * version is the smaller of m->version and WIRE_VERSION. */
 MUST_CHECK enum err wire_greet_decode(const struct frame *f, struct wire_greet *m,
                                       struct err_text *et);
 MUST_CHECK enum err wire_welcome_decode(const struct frame *f, struct wire_welcome *m,
                                         struct err_text *et);
+/* A code we do not know reads as ERR_PROTO; the sentence counts. */
 MUST_CHECK enum err wire_refuse_decode(const struct frame *f, struct wire_refuse *m,
                                        struct err_text *et);
 MUST_CHECK enum err wire_roster_decode(const struct frame *f, struct wire_roster *m,

@@ -4,9 +4,9 @@
  *            4   u16  type (enum frame_type)
  *            6   u16  zero
  *            8   u32  header length h
- *           12   h bytes: the message, protobuf (step.proto, message.proto)
+ *           12   h bytes: the message, protobuf (step.proto, message.proto, cluster.proto)
  *                0..3 zero bytes, so that the payload starts at a multiple of four
- *                the rest: raw payload (f32 tensors)
+ *                the rest: raw payload (f32 tensors, weights, a manifest)
  *
  * All numbers are little-endian. Every type has a largest header and a largest frame, so that
  * whoever reads a frame knows from its first twelve bytes whether it is worth any memory. Pure
@@ -77,8 +77,9 @@ enum {
     WIRE_STAGES_MAX = 128,
     WIRE_DEVICES_MAX = 64,
     WIRE_PATH_MAX = 4096, /* terminating NUL included */
-    WIRE_STEP_HEADER_MAX = 128 << 10,
+    WIRE_STEP_HEADER_MAX = 160 << 10,
     WIRE_CONTROL_HEADER_MAX = 8 << 10,
+    WIRE_BIG_HEADER_MAX = 32 << 10,    /* ROSTER, ASSIGN */
     WIRE_STRANGER_FRAME_MAX = 2 << 10, /* whole frames, before a link is open */
 };
 
@@ -103,8 +104,9 @@ struct frame_out {
     size_t total; /* bytes of the whole frame */
 };
 
-/* Largest header and largest whole frame of a type; 0 for types that do not exist. */
+/* Largest header, payload and whole frame of a type; 0 for types that do not exist. */
 size_t wire_header_max(unsigned type);
+size_t wire_payload_max(unsigned type);
 size_t wire_frame_max(unsigned type);
 
 /* The same for a link of that trust: 0 for types that have no place on it. */
@@ -115,6 +117,9 @@ size_t wire_frame_max_for(unsigned type, enum wire_trust trust);
  * its type allows. */
 MUST_CHECK enum err frame_measure(const uint8_t *buf, size_t len, size_t *total,
                                   struct err_text *et);
+/* The same on a link of that trust: a type that has no place on it is ERR_PROTO. */
+MUST_CHECK enum err frame_measure_for(const uint8_t *buf, size_t len, enum wire_trust trust,
+                                      size_t *total, struct err_text *et);
 /* buf holds exactly one frame. ERR_PROTO on truncation, trailing bytes, a head that contradicts
  * itself. *out borrows from buf. */
 MUST_CHECK enum err frame_decode(const uint8_t *buf, size_t len, struct frame *out,

@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "message.pb-c.h"
-#include "wire/arena.h"
+#include "wire/pb.h"
 
 enum { STAGE_FIELDS = 3, LINK_FIELDS = 2, SEGMENT_FIELDS = 2, SEGMENTS_MAX = 2 };
 
@@ -42,17 +42,7 @@ void wire_text(struct err_text *out, const uint8_t *bytes, size_t len)
 {
     if (len > sizeof out->text - 1)
         len = sizeof out->text - 1;
-    for (size_t i = 0; i < len; i++)
-        out->text[i] = bytes[i] < 0x20 || bytes[i] == 0x7f ? '?' : (char)bytes[i];
-    out->text[len] = '\0';
-}
-
-static void finish(const ProtobufCMessage *m, enum frame_type type, struct wire_buf *buf,
-                   struct frame_out *out)
-{
-    CHECK(protobuf_c_message_get_packed_size(m) <= wire_header_max(type));
-    out->n_payloads = 0;
-    frame_finish(out, type, buf->bytes, protobuf_c_message_pack(m, buf->bytes));
+    pb_clean(out->text, bytes, len);
 }
 
 void wire_config_encode(const struct wire_config *m, struct wire_buf *buf, struct frame_out *out)
@@ -85,7 +75,7 @@ void wire_config_encode(const struct wire_config *m, struct wire_buf *buf, struc
     }
     p.links = links;
     p.n_links = (size_t)(LINK_FIELDS * m->n_links);
-    finish(&p.base, FRAME_CONFIG, buf, out);
+    pb_finish_small(&p.base, FRAME_CONFIG, buf, out);
 }
 
 void wire_hello_encode(const struct wire_hello *m, struct wire_buf *buf, struct frame_out *out)
@@ -94,7 +84,7 @@ void wire_hello_encode(const struct wire_hello *m, struct wire_buf *buf, struct 
 
     p.version = (uint32_t)m->version;
     p.device = (uint32_t)m->device;
-    finish(&p.base, FRAME_HELLO, buf, out);
+    pb_finish_small(&p.base, FRAME_HELLO, buf, out);
 }
 
 void wire_progress_encode(const struct wire_progress *m, struct wire_buf *buf,
@@ -104,7 +94,7 @@ void wire_progress_encode(const struct wire_progress *m, struct wire_buf *buf,
 
     p.done = m->done;
     p.total = m->total;
-    finish(&p.base, FRAME_PROGRESS, buf, out);
+    pb_finish_small(&p.base, FRAME_PROGRESS, buf, out);
 }
 
 void wire_ready_encode(const struct wire_ready *m, struct wire_buf *buf, struct frame_out *out)
@@ -122,7 +112,7 @@ void wire_ready_encode(const struct wire_ready *m, struct wire_buf *buf, struct 
     p.n_modules = (size_t)(SEGMENT_FIELDS * m->n_segments);
     p.weight_bytes = m->weight_bytes;
     p.kv_bytes = m->kv_bytes;
-    finish(&p.base, FRAME_READY, buf, out);
+    pb_finish_small(&p.base, FRAME_READY, buf, out);
 }
 
 void wire_report_encode(const struct wire_report *m, struct wire_buf *buf, struct frame_out *out)
@@ -141,7 +131,7 @@ void wire_report_encode(const struct wire_report *m, struct wire_buf *buf, struc
     p.decode_us = m->decode_us;
     p.sent_bytes = m->sent_bytes;
     p.decode_sent_bytes = m->decode_sent_bytes;
-    finish(&p.base, FRAME_REPORT, buf, out);
+    pb_finish_small(&p.base, FRAME_REPORT, buf, out);
 }
 
 void wire_error_encode(const struct wire_error *m, struct wire_buf *buf, struct frame_out *out)
@@ -151,7 +141,7 @@ void wire_error_encode(const struct wire_error *m, struct wire_buf *buf, struct 
     p.code = wire_code(m->code);
     p.text.data = (uint8_t *)m->text.text;
     p.text.len = strlen(m->text.text);
-    finish(&p.base, FRAME_ERROR, buf, out);
+    pb_finish_small(&p.base, FRAME_ERROR, buf, out);
 }
 
 void wire_empty_encode(enum frame_type type, struct wire_buf *buf, struct frame_out *out)
@@ -159,31 +149,6 @@ void wire_empty_encode(enum frame_type type, struct wire_buf *buf, struct frame_
     CHECK(type == FRAME_STOP || type == FRAME_REPORT_ASK);
     out->n_payloads = 0;
     frame_finish(out, type, buf->bytes, 0);
-}
-
-/* Unpacks f's header as the message of its type. On ERR_NONE *m lives in a, which the caller ends.
- */
-static enum err start(const struct frame *f, enum frame_type type,
-                      const ProtobufCMessageDescriptor *desc, struct arena *a, ProtobufCMessage **m,
-                      struct err_text *et)
-{
-    if (f->type != type)
-        return err_set(et, ERR_PROTO, "frame of type %d where %s was due", f->type, desc->name);
-    if (f->header_len > wire_header_max(type) || f->payload_len)
-        return err_set(et, ERR_PROTO, "%s of %zu + %zu bytes", desc->name, f->header_len,
-                       f->payload_len);
-    arena_init(a, f->header_len);
-    arena_reset(a, f->header_len);
-    *m = protobuf_c_message_unpack(desc, &a->allocator, f->header_len, f->header);
-    if (*m)
-        return ERR_NONE;
-    arena_fini(a);
-    return err_set(et, ERR_PROTO, "%s: %zu bytes make no sense", desc->name, f->header_len);
-}
-
-static int fits(uint32_t v, uint32_t low, uint32_t high)
-{
-    return v >= low && v <= high;
 }
 
 static enum err config_stages(const Lingua__Wire__Config *p, struct wire_config *m,
@@ -229,12 +194,12 @@ static enum err config_unpack(const Lingua__Wire__Config *p, struct wire_config 
     if (p->version != WIRE_VERSION)
         return err_set(et, ERR_UNSUPPORTED, "the head speaks protocol version %u, this device %d",
                        p->version, WIRE_VERSION);
-    if (!fits(p->n_devices, 1, WIRE_DEVICES_MAX) || p->device >= p->n_devices)
+    if (!pb_fits(p->n_devices, 1, WIRE_DEVICES_MAX) || p->device >= p->n_devices)
         return err_set(et, ERR_PROTO, "config: device %u of %u", p->device, p->n_devices);
     if (p->path.len == 0 || p->path.len >= WIRE_PATH_MAX || memchr(p->path.data, 0, p->path.len))
         return err_set(et, ERR_PROTO, "config: path of %zu bytes", p->path.len);
-    if (!fits(p->n_threads, 1, 4096) || !fits(p->n_slots, 1, WIRE_SLOTS_MAX) ||
-        !fits(p->n_ctx, 1, INT32_MAX) || !fits(p->n_rows_max, 1, WIRE_ROWS_MAX) || p->kv > 2)
+    if (!pb_fits(p->n_threads, 1, 4096) || !pb_fits(p->n_slots, 1, WIRE_SLOTS_MAX) ||
+        !pb_fits(p->n_ctx, 1, INT32_MAX) || !pb_fits(p->n_rows_max, 1, WIRE_ROWS_MAX) || p->kv > 2)
         return err_set(et, ERR_PROTO,
                        "config: %u threads, %u slots, context %u, %u rows, KV type %u",
                        p->n_threads, p->n_slots, p->n_ctx, p->n_rows_max, p->kv);
@@ -256,12 +221,13 @@ static enum err config_unpack(const Lingua__Wire__Config *p, struct wire_config 
 enum err wire_config_decode(const struct frame *f, struct wire_config *m, struct err_text *et)
 {
     struct arena a;
-    ProtobufCMessage *p;
-    enum err e = start(f, FRAME_CONFIG, &lingua__wire__config__descriptor, &a, &p, et);
+    const Lingua__Wire__Config *p =
+        pb_open(f, FRAME_CONFIG, &lingua__wire__config__descriptor, &a, et);
+    enum err e;
 
-    if (e)
-        return e;
-    e = config_unpack((const Lingua__Wire__Config *)(const void *)p, m, et);
+    if (!p)
+        return ERR_PROTO;
+    e = config_unpack(p, m, et);
     arena_fini(&a);
     return e;
 }
@@ -269,13 +235,12 @@ enum err wire_config_decode(const struct frame *f, struct wire_config *m, struct
 enum err wire_hello_decode(const struct frame *f, struct wire_hello *m, struct err_text *et)
 {
     struct arena a;
-    ProtobufCMessage *p;
-    const Lingua__Wire__Hello *h;
-    enum err e = start(f, FRAME_HELLO, &lingua__wire__hello__descriptor, &a, &p, et);
+    const Lingua__Wire__Hello *h =
+        pb_open(f, FRAME_HELLO, &lingua__wire__hello__descriptor, &a, et);
+    enum err e = ERR_NONE;
 
-    if (e)
-        return e;
-    h = (const void *)p;
+    if (!h)
+        return ERR_PROTO;
     if (h->version != WIRE_VERSION)
         e = err_set(et, ERR_UNSUPPORTED, "it speaks protocol version %u, this program %d",
                     h->version, WIRE_VERSION);
@@ -289,13 +254,12 @@ enum err wire_hello_decode(const struct frame *f, struct wire_hello *m, struct e
 enum err wire_progress_decode(const struct frame *f, struct wire_progress *m, struct err_text *et)
 {
     struct arena a;
-    ProtobufCMessage *p;
-    const Lingua__Wire__Progress *g;
-    enum err e = start(f, FRAME_PROGRESS, &lingua__wire__progress__descriptor, &a, &p, et);
+    const Lingua__Wire__Progress *g =
+        pb_open(f, FRAME_PROGRESS, &lingua__wire__progress__descriptor, &a, et);
+    enum err e = ERR_NONE;
 
-    if (e)
-        return e;
-    g = (const void *)p;
+    if (!g)
+        return ERR_PROTO;
     if (g->done > g->total)
         e = err_set(et, ERR_PROTO, "progress beyond its end");
     *m = (struct wire_progress){g->done, g->total};
@@ -306,13 +270,12 @@ enum err wire_progress_decode(const struct frame *f, struct wire_progress *m, st
 enum err wire_ready_decode(const struct frame *f, struct wire_ready *m, struct err_text *et)
 {
     struct arena a;
-    ProtobufCMessage *p;
-    const Lingua__Wire__Ready *r;
-    enum err e = start(f, FRAME_READY, &lingua__wire__ready__descriptor, &a, &p, et);
+    const Lingua__Wire__Ready *r =
+        pb_open(f, FRAME_READY, &lingua__wire__ready__descriptor, &a, et);
+    enum err e = ERR_NONE;
 
-    if (e)
-        return e;
-    r = (const void *)p;
+    if (!r)
+        return ERR_PROTO;
     if (r->device >= WIRE_DEVICES_MAX || r->n_modules == 0 || r->n_modules % SEGMENT_FIELDS ||
         r->n_modules > SEGMENT_FIELDS * SEGMENTS_MAX) {
         e = err_set(et, ERR_PROTO, "ready: device %u with %zu numbers of modules", r->device,
@@ -342,13 +305,12 @@ out:
 enum err wire_report_decode(const struct frame *f, struct wire_report *m, struct err_text *et)
 {
     struct arena a;
-    ProtobufCMessage *p;
-    const Lingua__Wire__Report *r;
-    enum err e = start(f, FRAME_REPORT, &lingua__wire__report__descriptor, &a, &p, et);
+    const Lingua__Wire__Report *r =
+        pb_open(f, FRAME_REPORT, &lingua__wire__report__descriptor, &a, et);
+    enum err e = ERR_NONE;
 
-    if (e)
-        return e;
-    r = (const void *)p;
+    if (!r)
+        return ERR_PROTO;
     if (r->device >= WIRE_DEVICES_MAX || r->n_threads > INT32_MAX)
         e = err_set(et, ERR_PROTO, "report: device %u, %u threads", r->device, r->n_threads);
     *m = (struct wire_report){
@@ -372,14 +334,13 @@ enum err wire_report_decode(const struct frame *f, struct wire_report *m, struct
 enum err wire_error_decode(const struct frame *f, struct wire_error *m, struct err_text *et)
 {
     struct arena a;
-    ProtobufCMessage *p;
-    const Lingua__Wire__Error *r;
+    const Lingua__Wire__Error *r =
+        pb_open(f, FRAME_ERROR, &lingua__wire__error__descriptor, &a, et);
+    enum err e = ERR_NONE;
     int known;
-    enum err e = start(f, FRAME_ERROR, &lingua__wire__error__descriptor, &a, &p, et);
 
-    if (e)
-        return e;
-    r = (const void *)p;
+    if (!r)
+        return ERR_PROTO;
     m->code = wire_code_back(r->code, &known);
     if (!known || m->code == ERR_NONE)
         e = err_set(et, ERR_PROTO, "error of unknown code %u", r->code);

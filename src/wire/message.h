@@ -85,7 +85,8 @@ MUST_CHECK enum err wire_error_decode(const struct frame *f, struct wire_error *
  * 0. */
 uint32_t wire_code(enum err e);
 enum err wire_code_back(uint32_t code, int *known);
-/* A peer's sentence for our own eyes: cut to fit, control characters become '?'. */
+/* A peer's sentence for our own eyes: cut to fit, control characters and what is not UTF-8
+ * become '?'. */
 void wire_text(struct err_text *out, const uint8_t *bytes, size_t len);
 
 #endif

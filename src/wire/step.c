@@ -1,5 +1,6 @@
 #include "wire/step.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,19 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "payloads are little-endian f32 and are used in place");
 
-enum { OP_FIELDS = 4, RUN_FIELDS = 3 };
+enum {
+    OP_FIELDS = 4,
+    RUN_FIELDS = 3,
+
+    /* The largest header there is: all counts at their limits and every row a run of its own.
+     * Varints below 2^31 take up to 5 bytes, slots 2, counts of one row 1; a kind 1; a row has two
+     * tags then. What stands alone (keys, lengths, number, epoch, ...) takes less than 128. */
+    OP_BYTES = 1 + 2 + 2 + 5,
+    ROW_BYTES = (2 + 5 + 1) + 5 /* token */ + 1 /* want */ + 2 * 8 /* tags */,
+    HEADER_WORST = OP_BYTES * WIRE_OPS_MAX + ROW_BYTES * WIRE_ROWS_MAX + ERR_TEXT_MAX + 128,
+};
+_Static_assert((int)HEADER_WORST <= (int)WIRE_STEP_HEADER_MAX,
+               "every step within the limits can be sent");
 
 struct step_codec {
     struct arena arena;
@@ -20,6 +33,7 @@ struct step_codec {
     struct slot_op ops[WIRE_OPS_MAX];
     int32_t slot[WIRE_ROWS_MAX], pos[WIRE_ROWS_MAX], token[WIRE_ROWS_MAX];
     uint8_t want[WIRE_ROWS_MAX];
+    uint64_t tag[2 * WIRE_ROWS_MAX];
     /* Of the last encoded one. */
     uint32_t flat_ops[OP_FIELDS * WIRE_OPS_MAX];
     uint32_t flat_runs[RUN_FIELDS * WIRE_ROWS_MAX];
@@ -67,12 +81,27 @@ static size_t pack_ops(struct step_codec *c, const struct step *s)
     return (size_t)(p - c->flat_ops);
 }
 
+/* Whether row i goes on where the row before it ended. */
+static bool goes_on(const int32_t *slot, const int32_t *pos, int i)
+{
+    return i > 0 && slot[i] == slot[i - 1] && pos[i] == pos[i - 1] + 1;
+}
+
+int step_runs(const struct step *s)
+{
+    int n = 0;
+
+    for (int i = 0; i < s->n_rows; i++)
+        n += !goes_on(s->slot, s->pos, i);
+    return n;
+}
+
 static size_t pack_runs(struct step_codec *c, const struct step *s)
 {
     uint32_t *p = c->flat_runs;
 
     for (int i = 0; i < s->n_rows; i++) {
-        if (i > 0 && s->slot[i] == s->slot[i - 1] && s->pos[i] == s->pos[i - 1] + 1) {
+        if (goes_on(s->slot, s->pos, i)) {
             p[-1]++;
             continue;
         }
@@ -118,6 +147,11 @@ void step_encode(struct step_codec *c, const struct step *s, struct frame_out *o
     if (s->token) {
         m.n_tokens = (size_t)s->n_rows;
         m.tokens = (uint32_t *)s->token; /* read only; never negative */
+    }
+    if (s->tag) {
+        CHECK(s->n_tags == (int)m.n_runs / RUN_FIELDS + s->n_rows);
+        m.n_tags = (size_t)s->n_tags;
+        m.tags = (uint64_t *)s->tag; /* read only */
     }
     m.n_want = pack_want(c, s);
     m.want = c->flat_want;
@@ -206,6 +240,8 @@ static enum err unpack_runs(struct step_codec *c, const Lingua__Wire__Step *m, s
             c->slot[s->n_rows] = (int32_t)slot;
             c->pos[s->n_rows] = (int32_t)(pos + k);
         }
+        if (goes_on(c->slot, c->pos, s->n_rows - (int)count))
+            return err_set(et, ERR_PROTO, "step: the run at position %u goes on from another", pos);
     }
     s->slot = c->slot;
     s->pos = c->pos;
@@ -226,6 +262,23 @@ static enum err unpack_tokens(struct step_codec *c, const Lingua__Wire__Step *m,
         c->token[i] = (int32_t)m->tokens[i];
     }
     s->token = c->token;
+    return ERR_NONE;
+}
+
+static enum err unpack_tags(struct step_codec *c, const Lingua__Wire__Step *m, struct step *s,
+                            struct err_text *et)
+{
+    size_t n = m->n_runs / RUN_FIELDS + (size_t)s->n_rows;
+
+    s->tag = NULL;
+    s->n_tags = 0;
+    if (m->n_tags == 0)
+        return ERR_NONE;
+    if (m->n_tags != n)
+        return err_set(et, ERR_PROTO, "step: %zu tags where %zu are due", m->n_tags, n);
+    memcpy(c->tag, m->tags, n * sizeof *c->tag);
+    s->tag = c->tag;
+    s->n_tags = (int)n;
     return ERR_NONE;
 }
 
@@ -325,6 +378,8 @@ static enum err unpack_step(struct step_codec *c, const struct frame *f,
         e = unpack_runs(c, m, s, et);
     if (!e)
         e = unpack_tokens(c, m, s, et);
+    if (!e)
+        e = unpack_tags(c, m, s, et);
     if (!e)
         e = unpack_want(c, m, s, et);
     if (!e)

@@ -45,7 +45,7 @@ struct step {
      * before its first row, then the tag after each of its rows. NULL: not checked. A run begins
      * where the slot changes or the position is not the last one + 1. */
     const uint64_t *tag;
-    int n_tags;
+    int n_tags; /* step_runs(s) + n_rows, or 0 */
     struct step_tensors
         in;        /* what the stage reads; none for the stage that embeds, none when failed */
     enum err code; /* ERR_NONE, or why a stage could not run it */
@@ -76,6 +76,8 @@ MUST_CHECK enum err step_decode(struct step_codec *c, const struct frame *f, str
 MUST_CHECK enum err result_decode(struct step_codec *c, const struct frame *f, struct result *r,
                                   struct err_text *et);
 
+/* Runs of neighbouring positions in one slot, each as long as it can be, that s's rows make. */
+int step_runs(const struct step *s);
 /* Bytes of payload these tensors take. */
 size_t step_payload_bytes(const struct step_tensors *t);
 

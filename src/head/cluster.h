@@ -1,0 +1,64 @@
+/* A running head: the model file, the members, and everyone who wants an answer. What `lingua serve`
+ * runs. It is itself device 0 of every plan.
+ *
+ * How things flow, all on the thread of the event base but for the computing (device/worker.h):
+ *   - Devices come by links (link/link.h): a stranger with a token is paired and written into the
+ *     roster; a member says what it brings, gets the newest roster, and the core hears CORE_UP.
+ *   - The core (core.h) decides; this file carries out: CORE_SOLVE by plan/place.h, CORE_ASSIGN and
+ *     CORE_LOAD as frames to members and as jobs to the own worker, CORE_SEND to the device of stage
+ *     0, which is nearly always the own worker.
+ *   - Steps come from the own worker, from devices' links, or, when two devices cannot reach each
+ *     other, from one to be passed to the other (a relay). A step for `output` on the head goes to
+ *     the worker; results go to the core.
+ *   - Members give and fetch weights by bulk links; this head gives from the model's own file.
+ *   - PING every PING_MS: the answer measures the round trip and the offset of the other clock (for
+ *     traces). LOST_MS without an answer: the member is lost.
+ *   - Commands of this machine come by the socket FOLDER/head.sock (mode 0600): ADMIN frames with JSON
+ *     (docs/protocol.md lists them), and STEP frames answered by RESULT, which is how a session of
+ *     lingua.h uses the cluster: the tokens, their sampling and the text stay in that program. */
+#ifndef LINGUA_HEAD_CLUSTER_H
+#define LINGUA_HEAD_CLUSTER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "link/token.h"
+#include "model/model.h"
+
+struct event_base;
+struct cluster;
+
+enum { CLUSTER_PING_MS = 400, CLUSTER_LOST_MS = 1600 };
+
+struct cluster_opts {
+    const char *model_path;
+    const char *state_folder;
+    const char *name;      /* of this device; NULL = the host's */
+    const char *listen;    /* for devices: "host:port"; NULL = every address, the usual port */
+    int n_threads;         /* >= 1 */
+    uint64_t memory_bytes; /* of this whole process; 0 = 70 % of what is available */
+    int n_slots, n_ctx;    /* 0 = the library's choice */
+    enum kv_type kv;
+    bool want_private, announce;
+    struct log log;
+    bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */
+    /* A token was used up (or none is open yet): a fresh one to show. May be NULL. */
+    void (*invited)(void *user, const char *token, const char *address);
+    /* Something that `cluster_json` shows has changed; at most some times a second. May be NULL. */
+    void (*changed)(void *user);
+    void *user;
+};
+
+MUST_CHECK enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
+                                 struct cluster **out, struct err_text *et);
+/* Tells every device to stop; clients get an error. */
+void cluster_close(struct cluster *c);
+
+int cluster_port(const struct cluster *c);
+/* The same as {"do": "devices"} on the socket. */
+json_t *cluster_json(const struct cluster *c);
+
+#endif

@@ -1,0 +1,69 @@
+/* The other side of a head's socket: how a program on the same machine uses a running cluster.
+ *
+ * Questions are JSON objects with a member "do"; answers are JSON objects, {"error": {"code": 1,
+ * "message": "..."}} when it went wrong (codes as in docs/protocol.md).
+ *
+ *   {"do":"devices"}   {"head": name, "state": "alone|waiting|fetching|loading|running",
+ *                       "waiting_for": text, "address": "host:port", "epoch": n, "n_ctx": n,
+ *                       "model": {"name","arch","quantisation","path","weight_bytes","n_modules"},
+ *                       "devices": [DEVICE...]}
+ *       DEVICE = {"name", "key" (short), "head": bool, "mine": bool, "drained": bool,
+ *                 "state": "ready|fetching|loading|idle|failed|lost|offline", "trouble": text,
+ *                 "modules": text, "address", "kind", "kernels", "threads", "memory_bytes",
+ *                 "planned_bytes", "resident_bytes", "weight_bytes", "kv_bytes", "speed",
+ *                 "received_bytes" (weights, since it was assigned its part), "done", "total",
+ *                 "rtt_ms", "security", "steps", "rows", "compute_ms", "decode_ms",
+ *                 "sent_bytes", "sent_bytes_per_row",
+ *                 "hops": [{"to": name, "via": "direct"|"head"}]}
+ *   {"do":"invite"}               {"token": text, "address": "host:port", "expires_s": n}
+ *   {"do":"mine","name":N,"on":B} {"name": N}
+ *   {"do":"drain","name":N}       {"name": N}     leaves it out of every plan until it joins anew
+ *   {"do":"revoke","name":N}      {"name": N}
+ *   {"do":"open","slots":n}       {"path", "n_ctx", "n_rows_max", "n_slots", "kv", "n_devices"}
+ *   {"do":"trace","on":B}         {} or, when turned off, {"devices": [name...], "records":
+ *                                 [[device, step, stage, rows, arrived, begun, ended, sent]...]}
+ *                                 in microseconds of the head's clock
+ * Unasked, the head sends {"event": "stale"} (every slot is empty now) and {"event": "waiting",
+ * "text": ...} (what it waits for, "" when it goes on); their number is 0.
+ *
+ * A remote belongs to one thread at a time. */
+#ifndef LINGUA_HEAD_REMOTE_H
+#define LINGUA_HEAD_REMOTE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "model/segment.h"
+
+struct remote;
+
+/* state_folder: where the head keeps its state; NULL or "" = the usual place. ERR_GONE: no head runs
+ * there ("start one with lingua serve MODEL"). */
+MUST_CHECK enum err remote_open(const char *state_folder, struct remote **out, struct err_text *et);
+void remote_close(struct remote *r); /* NULL is fine */
+
+/* Asks and waits. The error of an answer comes back as the function's. *answer is the caller's.
+ * question is taken. */
+MUST_CHECK enum err remote_ask(struct remote *r, json_t *question, json_t **answer,
+                               struct err_text *et);
+
+/* ---- what an engine does with it ---- */
+
+struct remote_info {
+    char *path; /* of the model file, borrowed */
+    int n_ctx, n_rows_max, n_slots, kv;
+};
+MUST_CHECK enum err remote_slots(struct remote *r, int n_slots, struct remote_info *info,
+                                 struct err_text *et);
+/* As chain_run and its kin (chain.h), over slots 0..n_slots-1 of this program. ERR_CANCELLED with
+ * *stale: the slots were emptied since (a device came or left); read again. ERR_GONE: a device left
+ * while this was under way: the slots it touched are empty, and a later call may well work. */
+MUST_CHECK enum err remote_run(struct remote *r, const struct batch *b, struct tensors *logits,
+                               bool *stale, struct err_text *et);
+MUST_CHECK enum err remote_slot_truncate(struct remote *r, int slot, int len, struct err_text *et);
+int remote_slot_len(const struct remote *r, int slot);
+/* Called with what the head waits for, from within remote_run. */
+void remote_on_waiting(struct remote *r, void (*waiting)(void *user, const char *text), void *user);
+
+#endif
