@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/mem.h"
 #include "cluster.pb-c.h"
 #include "wire/cluster.h"
 #include "wire/pb.h"
