@@ -634,7 +634,8 @@ static void begin(struct cluster *c)
     const struct timeval every = {CLUSTER_PING_MS / 1000, CLUSTER_PING_MS % 1000 * 1000};
     struct core_opts opts = {.n_slots = c->segment.n_slots,
                              .n_ctx = c->segment.n_ctx,
-                             .n_rows_max = c->segment.n_rows_max};
+                             .n_rows_max = c->segment.n_rows_max,
+                             .n_vocab = model_shape(c->model)->n_vocab};
 
     CHECK(getrandom(opts.tag_key, sizeof opts.tag_key, 0) == sizeof opts.tag_key);
     c->core = core_new(&opts);
