@@ -37,6 +37,22 @@ static struct member *find(struct core *c, int number)
     return NULL;
 }
 
+/* In order of their numbers, so that the planner sees the same list whoever came first. */
+static struct member *insert(struct core *c, int number)
+{
+    int i = c->n_members++;
+
+    for (; i > 0 && c->members[i - 1].number > number; i--)
+        c->members[i] = c->members[i - 1];
+    return &c->members[i];
+}
+
+static void erase(struct core *c, struct member *m)
+{
+    c->n_members--;
+    memmove(m, m + 1, (size_t)(c->members + c->n_members - m) * sizeof *m);
+}
+
 static bool usable(struct core *c, int number)
 {
     const struct member *m = find(c, number);
@@ -164,6 +180,8 @@ static void run(struct core *c)
     c->cur = c->next;
     c->live = c->had_cur = true;
     c->next_number = 1;
+    for (int i = 0; i < CORE_CLIENTS_MAX; i++)
+        c->clients[i].told = 0;
     core_say(c, "epoch %u: %d device%s answer%s", c->cur.plan.epoch, c->cur.plan.n_devices,
              c->cur.plan.n_devices == 1 ? "" : "s", c->cur.plan.n_devices == 1 ? "s" : "");
 }
@@ -239,7 +257,7 @@ void epoch_up(struct core *c, int member)
         return;
     }
     if (!m)
-        m = &c->members[c->n_members++];
+        m = insert(c, member);
     *m = (struct member){.number = member};
     if (waiting && place_of(&c->lost, member) >= 0) {
         if (all_usable(c, &c->lost))
@@ -277,7 +295,7 @@ void epoch_down(struct core *c, int member, const char *text)
         return;
     if (!text)
         text = "a device left";
-    *m = c->members[--c->n_members];
+    erase(c, m);
     if (in_cur(c, member) || in_next(c, member)) {
         part(c, member, text,
              "bring it back (lingua join on it) or wait: the next request goes to the devices that "

@@ -179,7 +179,7 @@ static void send(struct core *c, int i, struct ask *q)
 
     *f = (struct flight){.number = s.number, .ask = q->number, .client = i};
     c->clients[i].n_flying++;
-    slots_apply(c, i, q, f, &s);
+    slots_apply(c, i, q, &s);
     core_act(c, &(struct core_action){.kind = CORE_SEND,
                                       .client = c->clients[i].number,
                                       .epoch = s.epoch,
@@ -276,11 +276,11 @@ void flight_home(struct core *c, const struct core_event *ev)
         return; /* its slots were emptied for their next owner when it went */
     if (!ev->code) {
         core_reply(c, c->clients[f.client].number, f.ask, ERR_NONE, NULL);
-    } else if (slots_spoiled(c, &f)) {
+    } else if (f.number > c->clients[f.client].told) {
         slots_stale(c, f.client);
         core_reply(c, c->clients[f.client].number, f.ask, ev->code,
                    ev->text && ev->text[0] ? ev->text : "a device could not run it");
-    } else { /* a step before it failed, and its client knows */
+    } else { /* its client knows already that it was for nothing */
         core_reply(c, c->clients[f.client].number, f.ask, ERR_CANCELLED, "stale");
     }
 }
@@ -316,6 +316,7 @@ void flight_expire(struct core *c)
         while (c->now_us >= deadline(c, cl)) {
             struct ask *q = pop(cl);
 
+            slots_stale(c, i);
             core_reply(c, cl->number, q->number, c->trouble ? c->trouble : ERR_GONE,
                        epoch_waits_for(c));
             free(q);

@@ -32,6 +32,7 @@ struct client {
     int n_slots;
     int slot[WIRE_SLOTS_MAX]; /* the core's slot of each of the client's */
     int n_flying;
+    uint64_t told;       /* the last step sent when it was last told that its slots are empty */
     bool asked;          /* at least once */
     uint64_t last_asked; /* its number */
     int first, n_asks;
@@ -45,14 +46,12 @@ struct slot {
     bool
         needs_empty; /* on the devices it may hold more than len = 0 says: truncate it before use */
     bool emptied;    /* by us, and the client has not begun it anew */
-    uint64_t emptied_by; /* the last step that emptied it in front of its rows; 0 = none */
 };
 
 /* A step under way. */
 struct flight {
     uint64_t number, ask;
     int client; /* index; -1: gone */
-    uint8_t touched[WIRE_SLOTS_MAX / 8];
 };
 
 /* A plan with the members that are its devices. */
@@ -161,8 +160,6 @@ MUST_CHECK enum err slots_check(const struct core *c, int i, const struct ask *a
                                 struct err_text *et);
 /* Carries a checked ask out in the picture and makes a step of it, number and epoch set. s borrows
  * from c and a. */
-void slots_apply(struct core *c, int i, const struct ask *a, struct flight *f, struct step *s);
-/* Whether a failed step may have left something behind in one of its slots. */
-bool slots_spoiled(const struct core *c, const struct flight *f);
+void slots_apply(struct core *c, int i, const struct ask *a, struct step *s);
 
 #endif

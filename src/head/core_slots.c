@@ -1,8 +1,8 @@
 /* The picture of every slot is one step ahead of the devices: it is what they will hold when all
  * that was sent is done. A slot that we empty (after a failed step, or for its next owner) is empty
  * in the picture at once; on the devices a truncation to nothing, which no device can refuse, goes
- * in front of the next step that names it. emptied_by remembers that step: failures of steps before
- * it come home later and mean nothing any more. */
+ * in front of the next step that names it. What the client had sent before it was told is remembered
+ * by number: failures among those come home later and mean nothing any more. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,14 +90,13 @@ static void tell_stale(struct core *c, int i)
 void slots_wipe(struct core *c)
 {
     for (int i = 0; i < CORE_CLIENTS_MAX; i++)
-        if (c->clients[i].open && holds_something(c, i))
+        if (c->clients[i].n_flying > 0 || (c->clients[i].open && holds_something(c, i)))
             tell_stale(c, i);
     for (int k = 0; k < c->opts.n_slots; k++) {
         struct slot *s = &c->slots[k];
 
         empty(s);
         s->needs_empty = false;
-        s->emptied_by = 0;
     }
 }
 
@@ -105,20 +104,13 @@ void slots_stale(struct core *c, int i)
 {
     struct client *cl = &c->clients[i];
 
-    for (int k = 0; k < cl->n_slots; k++)
+    for (int k = 0; k < cl->n_slots; k++) {
         empty(&c->slots[cl->slot[k]]);
-    tell_stale(c, i);
-}
-
-bool slots_spoiled(const struct core *c, const struct flight *f)
-{
-    for (int k = 0; k < c->opts.n_slots; k++) {
-        const struct slot *s = &c->slots[k];
-
-        if (f->touched[k / 8] & 1u << k % 8 && !s->needs_empty && s->emptied_by <= f->number)
-            return true;
+        c->slots[cl->slot[k]].emptied =
+            true; /* of what an ask not taken would have put there, too */
     }
-    return false;
+    cl->told = c->next_number - 1;
+    tell_stale(c, i);
 }
 
 /* ---- may it be done? ---- */
@@ -195,30 +187,22 @@ static void reserve(struct slot *s, int n)
     s->tag = mem_realloc(s->tag, (size_t)s->cap, sizeof *s->tag);
 }
 
-static void touch(struct flight *f, int slot)
-{
-    f->touched[slot / 8] |= (uint8_t)(1u << slot % 8);
-}
-
 /* A slot that is about to be named is first emptied, where the devices do not know yet. */
 static void empty_first(struct core *c, int slot, struct step *s)
 {
     if (!c->slots[slot].needs_empty)
         return;
     c->slots[slot].needs_empty = false;
-    c->slots[slot].emptied_by = s->number;
     CHECK(s->n_ops < WIRE_OPS_MAX);
     c->ops[s->n_ops++] = (struct slot_op){SLOT_OP_TRUNCATE, slot, 0, 0};
 }
 
-static void apply_op(struct core *c, const struct slot_op *op, struct flight *f, uint64_t number)
+static void apply_op(struct core *c, const struct slot_op *op)
 {
     struct slot *from = &c->slots[op->slot], *to = &c->slots[op->to];
 
     if (op->kind == SLOT_OP_TRUNCATE) {
         from->len = op->len;
-        if (op->len == 0)
-            from->emptied_by = number;
         return;
     }
     reserve(to, op->len);
@@ -226,13 +210,9 @@ static void apply_op(struct core *c, const struct slot_op *op, struct flight *f,
         memcpy(to->tag, from->tag, (size_t)op->len * sizeof *to->tag);
     to->len = op->len;
     to->emptied = from->emptied;
-    if (op->len == 0)
-        to->emptied_by = number;
-    touch(f, op->to);
 }
 
-static void apply_rows(struct core *c, const struct client *cl, const struct ask *a,
-                       struct flight *f, struct step *s)
+static void apply_rows(struct core *c, const struct client *cl, const struct ask *a, struct step *s)
 {
     for (int r = 0; r < a->n_rows; r++) {
         int k = cl->slot[a->slot[r]], pos = a->pos[r];
@@ -246,11 +226,10 @@ static void apply_rows(struct core *c, const struct client *cl, const struct ask
         slot->len = pos + 1;
         slot->emptied = false;
         c->row_slot[r] = k;
-        touch(f, k);
     }
 }
 
-void slots_apply(struct core *c, int i, const struct ask *a, struct flight *f, struct step *s)
+void slots_apply(struct core *c, int i, const struct ask *a, struct step *s)
 {
     const struct client *cl = &c->clients[i];
 
@@ -266,11 +245,11 @@ void slots_apply(struct core *c, int i, const struct ask *a, struct flight *f, s
 
         op.slot = cl->slot[op.slot];
         op.to = op.kind == SLOT_OP_COPY ? cl->slot[op.to] : 0;
-        apply_op(c, &op, f, s->number);
+        apply_op(c, &op);
         CHECK(s->n_ops < WIRE_OPS_MAX);
         c->ops[s->n_ops++] = op;
     }
-    apply_rows(c, cl, a, f, s);
+    apply_rows(c, cl, a, s);
     s->ops = c->ops;
     s->n_rows = a->n_rows;
     s->slot = c->row_slot;
