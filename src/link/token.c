@@ -35,7 +35,8 @@ static uint16_t checksum(const uint8_t *bytes, size_t len)
 
 void token_text(const struct token *t, char buf[TOKEN_TEXT_MAX])
 {
-    uint8_t bytes[TOKEN_BYTES + 1] = {0}; /* one more, for the bits that fill up the last character */
+    uint8_t bytes[TOKEN_BYTES + 1] = {
+        0}; /* one more, for the bits that fill up the last character */
     uint16_t sum;
     char *p = buf;
 
