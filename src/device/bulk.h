@@ -23,7 +23,8 @@
 
 /* ---- giving ---- */
 
-/* What a device can give from: its cache, or (head) a file with its manifest. */
+/* What a device can give from: its cache, or (head) a file with its manifest; all borrowed until the
+ * giver is freed. */
 struct bulk_store {
     struct cache *cache;             /* or NULL */
     const struct manifest *manifest; /* of the file, or NULL */
@@ -32,7 +33,7 @@ struct bulk_store {
 /* One link that others fetch by. */
 struct bulk_giver;
 struct bulk_giver *bulk_giver_new(const struct bulk_store *store, struct link *link);
-void bulk_giver_free(struct bulk_giver *g);
+void bulk_giver_free(struct bulk_giver *g); /* does not close the link; NULL is fine */
 /* A frame of the link; ERR_PROTO: close it. */
 MUST_CHECK enum err bulk_giver_frame(struct bulk_giver *g, const struct frame *f,
                                      struct err_text *et);
@@ -46,7 +47,9 @@ struct fetch_calls {
      * included; done and total count bytes of all needed parts, there before or not. */
     void (*progress)(void *user, uint64_t done, uint64_t total, uint64_t received);
     /* The end, once: ERR_NONE, and the mirror holds every needed part; or why not. The mirror is the
-     * callback's to keep (mirror_close); NULL on error. */
+     * callback's to keep (mirror_close); NULL on error. While it is kept those parts make room for
+     * nothing (mirror_hold), so it is kept as long as they are mapped. The fetch is gone when done
+     * returns. */
     void (*done)(void *user, enum err e, const char *why, struct mirror *mirror);
 };
 struct fetch_opts {
@@ -65,6 +68,6 @@ struct fetch_opts {
 };
 struct fetch;
 struct fetch *fetch_begin(const struct fetch_opts *opts); /* calls nothing before it returns */
-void fetch_cancel(struct fetch *f);                       /* no callback; NULL is fine */
+void fetch_cancel(struct fetch *f); /* no callback; NULL is fine; from within one, too */
 
 #endif
