@@ -250,9 +250,14 @@ static void text_line(const json_t *d, const char *key)
 
 static void work_print(const json_t *d)
 {
-    char a[NUM_MAX], b[NUM_MAX];
+    char a[NUM_MAX], b[NUM_MAX], c[NUM_MAX];
     double steps = number_of(d, "steps");
 
+    line("memory", "%s used, %s planned, %s allowed", bytes_of(d, "resident_bytes", a),
+         bytes_of(d, "planned_bytes", b), bytes_of(d, "memory_bytes", c));
+    line("weights", "%s, %s of them received", bytes_of(d, "weight_bytes", a),
+         bytes_of(d, "received_bytes", b));
+    line("KV cache", "%s", bytes_of(d, "kv_bytes", a));
     line("steps", "%s of %s rows, %.0f ms in all", num_thousands(a, (uint64_t)steps),
          num_thousands(b, (uint64_t)number_of(d, "rows")), number_of(d, "compute_ms"));
     if (number_of(d, "decode_ms") > 0)
@@ -264,7 +269,7 @@ static void work_print(const json_t *d)
 static int show(struct devices *v)
 {
     json_t *d = device_named(v, v->name);
-    char a[NUM_MAX], b[NUM_MAX], c[NUM_MAX];
+    char a[NUM_MAX];
 
     if (v->json)
         return json_print(json_incref(d));
@@ -284,12 +289,8 @@ static int show(struct devices *v)
     if (number_of(d, "rtt_ms") > 0)
         line("rtt", "%.2f ms", number_of(d, "rtt_ms"));
     text_line(d, "modules");
-    line("memory", "%s used, %s planned, %s allowed", bytes_of(d, "resident_bytes", a),
-         bytes_of(d, "planned_bytes", b), bytes_of(d, "memory_bytes", c));
-    line("weights", "%s, %s of them received", bytes_of(d, "weight_bytes", a),
-         bytes_of(d, "received_bytes", b));
-    line("KV cache", "%s", bytes_of(d, "kv_bytes", a));
-    work_print(d);
+    if (is_here(d))
+        work_print(d);
     hops_print(d);
     return out_finish();
 }

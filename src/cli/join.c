@@ -121,15 +121,15 @@ static int folders_find(struct join *j)
 
 static int token_find(struct join *j)
 {
-    int status = 0;
+    int status;
 
-    if (!j->invitation.has_token && j->token_file)
+    if (j->invitation.has_token)
+        return -1;
+    if (j->token_file)
         return invitation_from_file(j->token_file, &j->invitation);
-    if (!j->invitation.has_token && !is_paired(j)) {
-        status = invitation_from_environment(&j->invitation);
-        if (status == 0)
-            status = invitation_from_stdin(&j->invitation);
-    }
+    status = invitation_from_environment(&j->invitation);
+    if (status == 0 && !is_paired(j))
+        status = invitation_from_stdin(&j->invitation);
     return status > 0 ? status : -1;
 }
 
@@ -201,7 +201,7 @@ static void state_say(struct join *j, const struct node_status *s)
 
     switch (s->state) {
     case NODE_DIALLING:
-        if (j->linked_once && was_linked)
+        if (j->linked_once && was_linked && !*s->trouble)
             bars_say(&j->bars, "lost the head %s; trying to reach it again", s->head_name);
         break;
     case NODE_WAITING:
@@ -225,6 +225,12 @@ static void state_say(struct join *j, const struct node_status *s)
     }
 }
 
+/* Nobody was found yet, and it is too early to complain: on_nobody will. */
+static bool is_looking(const struct join *j)
+{
+    return j->now.state == NODE_DIALLING && !j->linked_once && !j->address && !j->n_found;
+}
+
 static void on_status(void *user, const struct node_status *s)
 {
     struct join *j = user;
@@ -233,7 +239,7 @@ static void on_status(void *user, const struct node_status *s)
     if (s->state != j->shown.state ||
         (s->state == NODE_READY && strcmp(s->modules, j->shown.modules) != 0))
         state_say(j, s);
-    if (*s->trouble && strcmp(s->trouble, j->shown.trouble) != 0)
+    if (*s->trouble && strcmp(s->trouble, j->shown.trouble) != 0 && !is_looking(j))
         bars_say(&j->bars, "%s", s->trouble);
     j->shown = *s;
     bars_update(j);
@@ -274,12 +280,9 @@ static int live(struct join *j)
         return STATUS_FAILED;
     }
     invitation_wipe(&j->invitation);
-    if (j->address)
-        say("joins %s as %s, with %lld threads", j->address, j->member.name,
-            (long long)j->member.threads);
-    else
-        say("looks for the head; this device is %s, with %lld threads", j->member.name,
-            (long long)j->member.threads);
+    say("%s%s; this device is %s, with %lld thread%s", j->address ? "joins " : "looks for the head",
+        j->address ? j->address : "", j->member.name, (long long)j->member.threads,
+        j->member.threads == 1 ? "" : "s");
     if (!j->address)
         event_add(j->nobody, &(struct timeval){.tv_sec = NOBODY_S});
     loop_run(&j->loop);

@@ -58,7 +58,8 @@ int member_settle(const char *command, struct member_options *o)
 
 static void line(void *user, const char *component, const char *text)
 {
-    static const char *const explaining[] = {"discover", "bulk", "fetch", "cache", "plan", "step"};
+    static const char *const explaining[] = {"discover", "bulk", "fetch", "cache",
+                                             "plan",     "step", "node"};
     const struct member_log *m = user;
 
     for (size_t i = 0; !m->verbose && i < ARRAY_LEN(explaining); i++)

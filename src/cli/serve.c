@@ -147,18 +147,20 @@ static void state_say(struct serve *s, const json_t *all)
     const char *state = text_of(all, "state"), *waits = text_of(all, "waiting_for");
     char *parts = parts_text(json_object_get(all, "devices")), *now;
 
-    if (strcmp(state, "running") == 0 || strcmp(state, "alone") == 0)
+    /* Of fetching and loading the bars tell more. */
+    if (strcmp(state, "running") == 0)
         now = mem_printf("ready: %s", parts);
-    else if (*waits)
-        now = mem_printf("%s: %s", state, waits);
+    else if (strcmp(state, "waiting") == 0 && *waits)
+        now = mem_printf("waiting: %s", waits);
     else
-        now = mem_strdup(state);
+        now = mem_strdup("");
     free(parts);
     if (s->state_shown && strcmp(now, s->state_shown) == 0) {
         free(now);
         return;
     }
-    bars_say(&s->bars, "%s", now);
+    if (*now)
+        bars_say(&s->bars, "%s", now);
     free(s->state_shown);
     s->state_shown = now;
 }
@@ -216,8 +218,8 @@ static void opened_say(const struct serve *s)
     say("%s, %s %s, %s in %llu modules", text_of(m, "name"), text_of(m, "arch"),
         text_of(m, "quantisation"), num_bytes(buf, number_of(m, "weight_bytes")),
         (unsigned long long)number_of(m, "n_modules"));
-    say("this device is %s, reached at %s, with %lld threads", text_of(all, "head"),
-        text_of(all, "address"), (long long)s->member.threads);
+    say("this device is %s, reached at %s, with %lld thread%s", text_of(all, "head"),
+        text_of(all, "address"), (long long)s->member.threads, s->member.threads == 1 ? "" : "s");
     json_decref(all);
 }
 
