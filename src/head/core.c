@@ -156,7 +156,7 @@ static void handle(struct core *c, const struct core_event *ev)
         epoch_fetched(c, ev->member, ev->epoch);
         return;
     case CORE_READY:
-        epoch_ready(c, ev->member, ev->epoch);
+        epoch_member_ready(c, ev->member, ev->epoch);
         return;
     case CORE_FAILED:
         epoch_failed(c, ev);

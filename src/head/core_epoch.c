@@ -437,7 +437,7 @@ void epoch_fetched(struct core *c, int member, uint32_t epoch)
         c->phase = PHASE_SWITCHING;
 }
 
-void epoch_ready(struct core *c, int member, uint32_t epoch)
+void epoch_member_ready(struct core *c, int member, uint32_t epoch)
 {
     if (one_done(c, member, epoch, PHASE_LOADING))
         run(c);

@@ -121,7 +121,7 @@ void epoch_drain(struct core *c, int member);
 void epoch_changed(struct core *c);
 void epoch_planned(struct core *c, const struct core_event *ev);
 void epoch_fetched(struct core *c, int member, uint32_t epoch);
-void epoch_ready(struct core *c, int member, uint32_t epoch);
+void epoch_member_ready(struct core *c, int member, uint32_t epoch);
 void epoch_failed(struct core *c, const struct core_event *ev);
 /* What has become due: planning, the end of grace, the change to the next epoch. */
 void epoch_tick(struct core *c);
