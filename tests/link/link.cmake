@@ -1,0 +1,9 @@
+# Keys, tokens, the roster and the links that stand on them.
+foreach(name token identity roster)
+  lingua_test(test_${name} ${CMAKE_CURRENT_LIST_DIR}/test_${name}.c ${CMAKE_CURRENT_LIST_DIR}/folder.c
+    LIBS lingua_link)
+endforeach()
+foreach(name link link_close strangers)
+  lingua_test(test_${name} ${CMAKE_CURRENT_LIST_DIR}/test_${name}.c ${CMAKE_CURRENT_LIST_DIR}/link_rig.c
+    LIBS lingua_link)
+endforeach()
