@@ -168,6 +168,7 @@ void rig_free(struct rig *r)
 void rig_dial(struct rig *r, const struct dial_opts *opts)
 {
     struct dial_opts o = opts ? *opts : (struct dial_opts){0};
+    int closed = r->dialler.n[RIG_CLOSED];
     struct wire_greet greet = {.purpose = WIRE_FOR_STAGES, .name = "phone", .epoch = 7};
 
     if (!o.address)
@@ -182,7 +183,7 @@ void rig_dial(struct rig *r, const struct dial_opts *opts)
     o.user = &r->dialler;
     r->dialler.link = hub_dial(r->hub[0], &o);
     assert_non_null(r->dialler.link);
-    assert_int_equal(r->dialler.n[RIG_CLOSED], 0); /* never at once */
+    assert_int_equal(r->dialler.n[RIG_CLOSED], closed); /* never at once */
 }
 
 void rig_open(struct rig *r)

@@ -62,10 +62,11 @@ void rig_settle(struct rig *r, int ms);
 /* Runs the loop until x, or fails. */
 #define RIG_UNTIL(r, x)                                                                            \
     do {                                                                                           \
-        int64_t end_us = clock_us() + RIG_WAIT_US;                                                 \
-        while (!(x) && clock_us() < end_us)                                                        \
+        int64_t end_us_ = clock_us() + RIG_WAIT_US;                                                \
+        bool done_;                                                                                \
+        while (!(done_ = (x)) && clock_us() < end_us_)                                             \
             event_base_loop((r)->base, EVLOOP_ONCE);                                               \
-        if (!(x))                                                                                  \
+        if (!done_)                                                                                \
             fail_msg("in vain: %s", #x);                                                           \
     } while (0)
 
