@@ -54,7 +54,7 @@ struct cluster_opts {
 
 MUST_CHECK enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
                                  struct cluster **out, struct err_text *et);
-/* Tells every device to stop; clients get an error. */
+/* Devices find their link closed and go on looking for this head; clients get an error. */
 void cluster_close(struct cluster *c);
 
 int cluster_port(const struct cluster *c);
