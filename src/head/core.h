@@ -39,11 +39,11 @@
  *   others         why a device could not run it, or why there is no plan
  * CORE_STALE means: from here on all your slots are empty, whatever you were told or asked before;
  * read again what you need, from position 0. It comes when an epoch ends and you held something,
- * when a step of yours failed or an ask waited in vain (in front of its answer), and in front of the
- * refusal of every stale ask: asks that were already on their way to the core when it said so are
- * refused one by one until one begins anew, at position 0. So a client that forgets what its slots
- * hold whenever it hears CORE_STALE, and sends again from 0 what was answered with an error, never
- * computes on a wrong prefix.
+ * when a step of yours failed or an ask waited in vain (in front of its answer), and in front of
+ * the refusal of every stale ask: asks that were already on their way to the core when it said so
+ * are refused one by one until one begins anew, at position 0. So a client that forgets what its
+ * slots hold whenever it hears CORE_STALE, and sends again from 0 what was answered with an error,
+ * never computes on a wrong prefix.
  *
  * Members: CORE_DOWN makes it be forgotten; CORE_UP after it begins anew, also for one that had
  * failed or was drained (a driver that wants it to stay drained says so again). The head's own

@@ -1,8 +1,8 @@
 /* The picture of every slot is one step ahead of the devices: it is what they will hold when all
  * that was sent is done. A slot that we empty (after a failed step, or for its next owner) is empty
  * in the picture at once; on the devices a truncation to nothing, which no device can refuse, goes
- * in front of the next step that names it. What the client had sent before it was told is remembered
- * by number: failures among those come home later and mean nothing any more. */
+ * in front of the next step that names it. What the client had sent before it was told is
+ * remembered by number: failures among those come home later and mean nothing any more. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,12 +1,12 @@
 /* A cluster that exists only in memory: the real core, and around it devices, a planner and clients
  * that keep the real rules on a virtual clock.
  *
- * A device checks what real ones check: each stage gets step numbers 1, 2, 3, ... of its epoch; slot
- * changes come before the rows; a row leaves no gap; the tag before a run is the one it holds there.
- * Instead of hidden states a step carries, for each row, a hash of the tokens the stage holds up to
- * it, which every stage compares with its own: so a wrong prefix anywhere shows, tags or not, and
- * what a client is answered can be compared with what it believes to have asked. A rule that is
- * broken ends the program and names the seed. One thread. */
+ * A device checks what real ones check: each stage gets step numbers 1, 2, 3, ... of its epoch;
+ * slot changes come before the rows; a row leaves no gap; the tag before a run is the one it holds
+ * there. Instead of hidden states a step carries, for each row, a hash of the tokens the stage
+ * holds up to it, which every stage compares with its own: so a wrong prefix anywhere shows, tags
+ * or not, and what a client is answered can be compared with what it believes to have asked. A rule
+ * that is broken ends the program and names the seed. One thread. */
 #ifndef LINGUA_TESTS_SIM_H
 #define LINGUA_TESTS_SIM_H
 

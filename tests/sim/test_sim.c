@@ -1,6 +1,6 @@
-/* Thousands of clusters to whom anything may happen, in any order: devices come, go, come back, fill
- * up, fail; clients ask, rewind, copy, ask nonsense, vanish; the core is told things that are out of
- * place. The rules are in sim.c and sim_device.c; here stands what must be true at the end.
+/* Thousands of clusters to whom anything may happen, in any order: devices come, go, come back,
+ * fill up, fail; clients ask, rewind, copy, ask nonsense, vanish; the core is told things that are
+ * out of place. The rules are in sim.c and sim_device.c; here stands what must be true at the end.
  *
  *     test_sim              SIM_SEEDS seeds (2000), or the one in SIM_SEED with its trace
  *     test_sim SEED         that one with its trace */
@@ -158,12 +158,11 @@ static void noise(struct sim *s)
 /* ---- one cluster ---- */
 
 /* Everybody is there and well: it must find back to work, and answer. */
-static void recover(struct sim *s, struct sim_opts *o)
+static void recover(struct sim *s)
 {
     struct sim_client *cl;
     struct core_view v;
 
-    (void)o;
     for (int i = 0; i < SIM_CLIENTS; i++)
         if (sim_client(s, i)->open)
             sim_run(s, sim_now(s) + 1000);
@@ -248,7 +247,7 @@ static void run_seed(uint64_t seed, bool trace)
             sim_run(s, sim_now(s) + (int64_t)sim_random(s, 3000000));
         jump(s, 4000);
     }
-    recover(s, &o);
+    recover(s);
     probe(s);
     met.steps += sim_n_steps(s);
     met.failed += sim_n_failed(s);
