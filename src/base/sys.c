@@ -1,9 +1,14 @@
 #define _GNU_SOURCE
 #include "base/sys.h"
 
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,4 +83,36 @@ uint64_t sys_available_bytes(void)
             break;
     fclose(f);
     return group < kib * 1024 ? group : kib * 1024;
+}
+
+void sys_kind(char *buf, size_t cap)
+{
+    struct utsname u;
+
+    if (uname(&u) == 0)
+        snprintf(buf, cap, "%s %s", u.machine, u.sysname);
+    else
+        snprintf(buf, cap, "unknown");
+}
+
+void sys_local_address(char *buf, size_t cap)
+{
+    struct ifaddrs *list;
+
+    *buf = '\0';
+    if (getifaddrs(&list) < 0)
+        return;
+    for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)i->ifa_addr;
+        char text[INET_ADDRSTRLEN];
+
+        if (!in || in->sin_family != AF_INET || !(i->ifa_flags & IFF_UP) ||
+            (i->ifa_flags & IFF_LOOPBACK))
+            continue;
+        if (inet_ntop(AF_INET, &in->sin_addr, text, sizeof text) && strlen(text) < cap) {
+            memcpy(buf, text, strlen(text) + 1);
+            break;
+        }
+    }
+    freeifaddrs(list);
 }

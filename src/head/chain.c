@@ -23,10 +23,10 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "device/executor.h"
-#include "plan/plan.h"
 #include "head/ring.h"
 #include "head/split.h"
 #include "model/modelfile.h"
+#include "plan/plan.h"
 #include "wire/step.h"
 
 enum { FLIGHT_PER_STAGE = 2, FLIGHT_MAX = FLIGHT_PER_STAGE * PLAN_STAGES_MAX };

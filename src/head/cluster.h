@@ -43,6 +43,7 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
+    int token_life_s; /* 0 = as link/token.h has it */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */
     /* A token was used up (or none is open yet): a fresh one to show. May be NULL. */
@@ -54,7 +55,7 @@ struct cluster_opts {
 
 MUST_CHECK enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
                                  struct cluster **out, struct err_text *et);
-/* Tells every device to stop; clients get an error. */
+/* Devices find their link closed and go on looking for this head; clients get an error. */
 void cluster_close(struct cluster *c);
 
 int cluster_port(const struct cluster *c);

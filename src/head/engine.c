@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "head/remote.h"
 #include "model/modelfile.h"
 
 enum {
@@ -80,7 +82,10 @@ static enum err kv_of(enum ll_kv kv, enum kv_type *out, struct err_text *et)
 
 static enum err opts_check(const struct ll_engine_opts *opts, struct err_text *et)
 {
-    if (!opts->model_path || !*opts->model_path)
+    if (opts->cluster && opts->model_path)
+        return err_set(et, ERR_INPUT,
+                       "a cluster has its model: set cluster or model_path, not both");
+    if (!opts->cluster && (!opts->model_path || !*opts->model_path))
         return err_set(et, ERR_INPUT, "no model was named: set model_path to a GGUF file");
     if (opts->n_ctx < 0 || opts->n_threads < 0)
         return err_set(et, ERR_INPUT, "a context of %d and %d threads: neither can be negative",
@@ -92,7 +97,7 @@ static enum err opts_check(const struct ll_engine_opts *opts, struct err_text *e
 }
 
 /* The model behind its tokenizer check, because text_open trusts the file (text.h). */
-static enum err model_load(struct ll_engine *engine, const char *path, struct err_text *et)
+enum err engine_load_model(struct ll_engine *engine, const char *path, struct err_text *et)
 {
     struct modelfile *mf;
     uint32_t n_tokens;
@@ -179,9 +184,13 @@ enum ll_code ll_engine_open(const struct ll_engine_opts *opts, struct ll_engine 
         return engine_fail(error, e, &et);
     engine = mem_zalloc(1, sizeof *engine);
     CHECK(pthread_mutex_init(&engine->lock, NULL) == 0);
-    e = model_load(engine, opts->model_path, &et);
-    if (!e)
-        e = chain_start(engine, opts, &et);
+    if (opts->cluster) {
+        e = engine_open_remote(engine, opts, &et);
+    } else {
+        e = engine_load_model(engine, opts->model_path, &et);
+        if (!e)
+            e = chain_start(engine, opts, &et);
+    }
     if (e) {
         ll_engine_close(engine);
         return engine_fail(error, e, &et);
@@ -198,6 +207,7 @@ void ll_engine_close(struct ll_engine *engine)
         CHECK(!engine->slots[i]); /* a session still open would use what is freed here */
     if (engine->chain)
         chain_close(engine->chain);
+    engine_close_remote(engine);
     if (engine->text)
         text_close(engine->text);
     if (engine->model)
@@ -222,7 +232,8 @@ void ll_engine_info(const struct ll_engine *engine, struct ll_engine_info *info)
         .n_ctx = engine->n_ctx,
         .n_ctx_train = shape->n_ctx_train,
         .n_modules = model_n_modules(engine->model),
-        .n_devices = chain_n_devices(engine->chain),
+        .n_devices =
+            engine->remote ? engine_remote_n_devices(engine) : chain_n_devices(engine->chain),
         .n_threads = engine->n_threads,
         .has_chat_template = text_has_template(engine->text),
     };
@@ -236,11 +247,34 @@ static enum err usable(const struct ll_engine *engine, struct err_text *et)
 
 static void remember(struct ll_engine *engine, enum err e, const struct err_text *et)
 {
-    if (e != ERR_GONE && e != ERR_PROTO)
+    if (engine->remote || (e != ERR_GONE && e != ERR_PROTO))
         return;
     engine->gone = *et;
     if (!*engine->gone.text)
         err_set(&engine->gone, e, "a device left");
+}
+
+static void describe_device(const struct device_report *r, struct ll_device_info *info)
+{
+    *info = (struct ll_device_info){
+        .pid = r->pid,
+        .n_threads = r->n_threads,
+        .weight_bytes = r->weight_bytes,
+        .kv_bytes = r->kv_bytes,
+        .resident_bytes = r->resident_bytes,
+        .steps = r->steps,
+        .rows = r->rows,
+        .compute_ms = (double)r->compute_us / 1000,
+        .sent_bytes = r->sent_bytes,
+    };
+    if (r->decode_steps) {
+        info->decode_ms = (double)r->decode_us / 1000 / (double)r->decode_steps;
+        info->sent_bytes_per_row = (double)r->decode_sent_bytes / (double)r->decode_steps;
+    }
+    snprintf(info->name, sizeof info->name, "%.*s", (int)sizeof r->name, r->name);
+    snprintf(info->modules, sizeof info->modules, "%.*s", (int)sizeof r->modules, r->modules);
+    snprintf(info->link, sizeof info->link, "%s",
+             r->pid == (int)getpid() ? "this program" : "socket pair");
 }
 
 enum ll_code ll_engine_device(struct ll_engine *engine, int i, struct ll_device_info *info,
@@ -248,38 +282,25 @@ enum ll_code ll_engine_device(struct ll_engine *engine, int i, struct ll_device_
 {
     struct err_text et = {{0}};
     struct device_report r;
+    struct ll_engine_info engine_info;
     enum err e;
 
-    if (i < 0 || i >= chain_n_devices(engine->chain))
+    ll_engine_info(engine, &engine_info);
+    if (i < 0 || i >= engine_info.n_devices)
         return engine_say(error, LL_INPUT, "there is no device %d: the engine has %d", i,
-                          chain_n_devices(engine->chain));
+                          engine_info.n_devices);
     pthread_mutex_lock(&engine->lock);
     e = usable(engine, &et);
-    if (!e) {
+    if (!e && engine->remote) {
+        e = engine_remote_device(engine, i, info, &et);
+    } else if (!e) {
         e = chain_report(engine->chain, i, &r, &et);
         remember(engine, e, &et);
+        if (!e)
+            describe_device(&r, info);
     }
     pthread_mutex_unlock(&engine->lock);
-    if (e)
-        return engine_fail(error, e, &et);
-    *info = (struct ll_device_info){
-        .pid = r.pid,
-        .n_threads = r.n_threads,
-        .weight_bytes = r.weight_bytes,
-        .kv_bytes = r.kv_bytes,
-        .resident_bytes = r.resident_bytes,
-        .steps = r.steps,
-        .rows = r.rows,
-        .compute_ms = (double)r.compute_us / 1000,
-        .sent_bytes = r.sent_bytes,
-    };
-    if (r.decode_steps) {
-        info->decode_ms = (double)r.decode_us / 1000 / (double)r.decode_steps;
-        info->sent_bytes_per_row = (double)r.decode_sent_bytes / (double)r.decode_steps;
-    }
-    snprintf(info->name, sizeof info->name, "%.*s", (int)sizeof r.name, r.name);
-    snprintf(info->modules, sizeof info->modules, "%.*s", (int)sizeof r.modules, r.modules);
-    return LL_OK;
+    return e ? engine_fail(error, e, &et) : LL_OK;
 }
 
 enum ll_code ll_tokenize(const struct ll_engine *engine, const char *text, long n, int flags,
@@ -316,14 +337,20 @@ enum ll_code ll_chat_render(const struct ll_engine *engine, const struct ll_mess
     return e ? engine_fail(error, e, &et) : LL_OK;
 }
 
-enum err engine_run_locked(struct ll_engine *engine, const struct batch *b, struct tensors *logits,
+enum err engine_run_locked(struct ll_engine *engine, const struct batch *b,
+                           const atomic_int *cancel, struct tensors *logits, bool *stale,
                            struct err_text *et)
 {
     enum err e;
 
+    *stale = false;
     pthread_mutex_lock(&engine->lock);
     e = usable(engine, et);
-    if (!e) {
+    if (!e && engine->remote) {
+        remote_watch(engine->remote, cancel);
+        e = remote_run(engine->remote, b, logits, stale, et);
+        remote_watch(engine->remote, NULL);
+    } else if (!e) {
         e = chain_run(engine->chain, b, logits, et);
         remember(engine, e, et);
     }
@@ -351,12 +378,18 @@ int engine_slot_take(struct ll_engine *engine)
     return slot;
 }
 
+static int slot_len(const struct ll_engine *engine, int slot)
+{
+    return engine->remote ? remote_slot_len(engine->remote, slot)
+                          : chain_slot_len(engine->chain, slot);
+}
+
 int engine_slot_len(struct ll_engine *engine, int slot)
 {
     int len;
 
     pthread_mutex_lock(&engine->lock);
-    len = chain_slot_len(engine->chain, slot);
+    len = slot_len(engine, slot);
     pthread_mutex_unlock(&engine->lock);
     return len;
 }
@@ -366,8 +399,9 @@ static enum err slot_shorten(struct ll_engine *engine, int slot, int len, struct
 {
     enum err e = usable(engine, et);
 
-    if (!e && chain_slot_len(engine->chain, slot) > len) {
-        e = chain_slot_truncate(engine->chain, slot, len, et);
+    if (!e && slot_len(engine, slot) > len) {
+        e = engine->remote ? remote_slot_truncate(engine->remote, slot, len, et)
+                           : chain_slot_truncate(engine->chain, slot, len, et);
         remember(engine, e, et);
     }
     return e;

@@ -31,6 +31,7 @@
 #define LINGUA_HEAD_REMOTE_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/err.h"
@@ -63,6 +64,10 @@ MUST_CHECK enum err remote_run(struct remote *r, const struct batch *b, struct t
                                bool *stale, struct err_text *et);
 MUST_CHECK enum err remote_slot_truncate(struct remote *r, int slot, int len, struct err_text *et);
 int remote_slot_len(const struct remote *r, int slot);
+/* While remote_run waits it looks at *flag now and then: not 0 makes it return ERR_CANCELLED (and
+ * *stale false). The step goes on at the head; its answer is taken later. NULL: nothing is looked
+ * at. */
+void remote_watch(struct remote *r, const atomic_int *flag);
 /* Called with what the head waits for, from within remote_run. */
 void remote_on_waiting(struct remote *r, void (*waiting)(void *user, const char *text), void *user);
 

@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "plan/plan.h"
 #include "model/segment.h"
+#include "plan/plan.h"
 #include "wire/message.h"
 
 struct ring;

@@ -166,37 +166,53 @@ void ll_session_cancel(struct ll_session *session)
     atomic_store(&session->cancel, 1);
 }
 
-/* Reads the next chunk of what is pending. The last n_wanted pending rows want logits; *logits gets
- * those of this chunk and, when it has any, the engine stays locked. */
-static enum err chunk_read(struct ll_session *session, int n_wanted, struct tensors *logits,
-                           struct err_text *et)
+/* The next rows to read, as a batch; rows from first_wanted on want logits. Returns how many do. */
+static int chunk_fill(struct ll_session *session, int first_wanted, struct batch *b)
 {
-    int first_wanted = session->n_tokens - n_wanted, n_chunk_wanted = 0, n;
-    int n_held = engine_slot_len(session->engine, session->slot);
-    struct batch b = {
-        .slot = session->row_slot, .pos = session->row_pos, .want = session->row_want};
-    enum err e;
+    int n_held = engine_slot_len(session->engine, session->slot), n, n_wanted = 0;
 
-    if (cancelled(session))
-        return err_set(et, ERR_CANCELLED, "cancelled");
     /* A step that failed has emptied its slots, and nobody may have told us: read those again. */
     if (n_held < session->n_read)
         session->n_read = n_held;
     n = session->n_tokens - session->n_read;
-    b.token = session->tokens + session->n_read;
     if (n > session->engine->n_rows_max)
         n = session->engine->n_rows_max;
     for (int i = 0; i < n; i++) {
         session->row_slot[i] = session->slot;
         session->row_pos[i] = session->n_read + i;
         session->row_want[i] = session->n_read + i >= first_wanted;
-        n_chunk_wanted += session->row_want[i];
+        n_wanted += session->row_want[i];
     }
-    b.n_rows = n;
-    e = engine_run_locked(session->engine, &b, logits, et);
+    *b = (struct batch){n, session->row_slot, session->row_pos, session->tokens + session->n_read,
+                        session->row_want};
+    return n_wanted;
+}
+
+enum { STALE_MAX = 20 }; /* devices that come and go while one chunk is read */
+
+/* Reads the next chunk of what is pending. The last n_wanted pending rows want logits; *logits gets
+ * those of this chunk and, when it has any, the engine stays locked. */
+static enum err chunk_read(struct ll_session *session, int n_wanted, struct tensors *logits,
+                           struct err_text *et)
+{
+    int n_chunk_wanted = 0;
+    bool stale = true;
+    enum err e = ERR_NONE;
+
+    for (int i = 0; stale && i < STALE_MAX; i++) {
+        struct batch b;
+
+        if (cancelled(session))
+            return err_set(et, ERR_CANCELLED, "cancelled");
+        n_chunk_wanted = chunk_fill(session, session->n_tokens - n_wanted, &b);
+        e = engine_run_locked(session->engine, &b, &session->cancel, logits, &stale, et);
+        if (!e)
+            session->n_read += b.n_rows;
+    }
+    if (e == ERR_CANCELLED)
+        (void)cancelled(session); /* it has been heard */
     if (e)
         return e;
-    session->n_read += n;
     if (!n_chunk_wanted)
         engine_unlock(session->engine);
     else
@@ -346,7 +362,6 @@ enum ll_code ll_session_read(struct ll_session *session, int n, const float **lo
     size_t n_vocab = (size_t)model_shape(session->engine->model)->n_vocab;
     int n_added = session->n_tokens - session->n_read;
     struct err_text et = {{0}};
-    size_t n_got = 0;
     enum err e;
 
     *logits = NULL;
@@ -362,14 +377,13 @@ enum ll_code ll_session_read(struct ll_session *session, int n, const float **lo
         e = chunk_read(session, n, &out, &et);
         if (e || session->n_read <= wanted_before)
             continue;
-        memcpy(session->logits + n_got * n_vocab, out.data[0],
-               (size_t)out.n_rows * n_vocab * sizeof *out.data[0]);
-        n_got += (size_t)out.n_rows;
+        /* By position: rows may come twice, when a device has come or left in between. */
+        memcpy(session->logits + (size_t)(session->n_read - out.n_rows - wanted_before) * n_vocab,
+               out.data[0], (size_t)out.n_rows * n_vocab * sizeof *out.data[0]);
         engine_unlock(session->engine);
     }
     if (e)
         return engine_fail(error, e, &et);
-    CHECK(n_got == (size_t)n);
     *logits = session->logits;
     return LL_OK;
 }

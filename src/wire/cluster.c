@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/mem.h"
 #include "cluster.pb-c.h"
 #include "wire/pb.h"
 
@@ -43,9 +42,10 @@ static enum err greet_versions(const Lingua__Wire__Greet *p, struct wire_greet *
     m->version_min = (int)p->version_min;
     if (m->version < WIRE_VERSION_MIN || m->version_min > WIRE_VERSION)
         return err_set(et, ERR_UNSUPPORTED,
-                       "it speaks protocol versions %d to %d, this program %d to %d: update %s",
+                       "the device that dials speaks protocol versions %d to %d, the other %d to "
+                       "%d: update lingua on the %s",
                        m->version_min, m->version, WIRE_VERSION_MIN, WIRE_VERSION,
-                       m->version < WIRE_VERSION_MIN ? "it" : "this program");
+                       m->version < WIRE_VERSION_MIN ? "former" : "other");
     return ERR_NONE;
 }
 

@@ -35,6 +35,7 @@ static void check_rows(const struct step *s)
         n_want += s->want[i];
     }
     CHECK(n_want == s->n_want);
+    CHECK(s->n_tags == (s->tag ? step_runs(s) + s->n_rows : 0));
 }
 
 static void try_step(const struct frame *f)

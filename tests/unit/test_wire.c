@@ -26,44 +26,72 @@ static uint8_t *flatten(const struct frame_out *f)
     return bytes;
 }
 
+static void to_frame(const struct frame_out *out, uint8_t **bytes, struct frame *f)
+{
+    *bytes = flatten(out);
+    assert_int_equal(frame_decode(*bytes, out->total, f, &et), ERR_NONE);
+}
+
+/* What a step's rows point to. */
+struct rows {
+    int32_t slot[WIRE_ROWS_MAX], pos[WIRE_ROWS_MAX], token[WIRE_ROWS_MAX];
+    uint8_t want[WIRE_ROWS_MAX];
+    uint64_t tag[2 * WIRE_ROWS_MAX];
+};
+
+/* Step 1 with the first n of the rows; no tokens and no tags until the test adds them. */
+static struct step step_of(const struct rows *r, int n)
+{
+    struct step s = {.number = 1, .n_rows = n, .slot = r->slot, .pos = r->pos, .want = r->want};
+
+    for (int i = 0; i < n; i++)
+        s.n_want += r->want[i];
+    return s;
+}
+
+/* As many tags as are due, no two alike. */
+static void add_tags(struct step *s, struct rows *r)
+{
+    s->tag = r->tag;
+    s->n_tags = step_runs(s) + s->n_rows;
+    for (int i = 0; i < s->n_tags; i++)
+        r->tag[i] = (uint64_t)(i + 1) * 0x9e3779b97f4a7c15u;
+}
+
 struct sample {
     struct step step;
     struct slot_op ops[2];
-    int32_t slot[6], pos[6], token[6];
-    uint8_t want[6];
+    struct rows rows;
     float data[2][6 * WIDTH];
 };
 
 static void make_sample(struct sample *s)
 {
-    static const int32_t slot[] = {3, 3, 3, 0, 255, 255}, pos[] = {7, 8, 9, 0, 100000, 100001};
-    static const uint8_t want[] = {0, 0, 1, 1, 0, 1};
+    static const struct {
+        int32_t slot, pos;
+        uint8_t want;
+    } rows[] = {{3, 7, 0}, {3, 8, 0}, {3, 9, 1}, {0, 0, 1}, {255, 100000, 0}, {255, 100001, 1}};
 
     memset(s, 0, sizeof *s);
-    memcpy(s->slot, slot, sizeof slot);
-    memcpy(s->pos, pos, sizeof pos);
-    memcpy(s->want, want, sizeof want);
+    for (int i = 0; i < 6; i++) {
+        s->rows.slot[i] = rows[i].slot;
+        s->rows.pos[i] = rows[i].pos;
+        s->rows.want[i] = rows[i].want;
+        s->rows.token[i] = 30000 + i;
+    }
     s->ops[0] = (struct slot_op){SLOT_OP_TRUNCATE, 3, 0, 7};
     s->ops[1] = (struct slot_op){SLOT_OP_COPY, 255, 9, 100000};
     for (int i = 0; i < 6 * WIDTH; i++) {
         s->data[0][i] = (float)i * 0.25f;
         s->data[1][i] = -(float)i;
     }
-    for (int i = 0; i < 6; i++)
-        s->token[i] = 30000 + i;
-    s->step = (struct step){
-        .number = 1ull << 40,
-        .epoch = 3,
-        .stage = 4,
-        .n_ops = 2,
-        .ops = s->ops,
-        .n_rows = 6,
-        .slot = s->slot,
-        .pos = s->pos,
-        .want = s->want,
-        .n_want = 3,
-        .in = {2, 6, {WIDTH, WIDTH}, {s->data[0], s->data[1]}},
-    };
+    s->step = step_of(&s->rows, 6);
+    s->step.number = 1ull << 40;
+    s->step.epoch = 3;
+    s->step.stage = 4;
+    s->step.n_ops = 2;
+    s->step.ops = s->ops;
+    s->step.in = (struct step_tensors){2, 6, {WIDTH, WIDTH}, {s->data[0], s->data[1]}};
 }
 
 static void assert_same_step(const struct step *a, const struct step *b)
@@ -81,6 +109,10 @@ static void assert_same_step(const struct step *a, const struct step *b)
     assert_int_equal(!a->token, !b->token);
     if (a->token)
         assert_memory_equal(a->token, b->token, (size_t)a->n_rows * sizeof *a->token);
+    assert_int_equal(a->n_tags, b->n_tags);
+    assert_int_equal(a->n_tags > 0, b->tag != NULL);
+    if (a->n_tags)
+        assert_memory_equal(a->tag, b->tag, (size_t)a->n_tags * sizeof *a->tag);
     assert_int_equal(a->code, b->code);
     if (a->code)
         assert_string_equal(a->reason.text, b->reason.text);
@@ -101,8 +133,7 @@ static void round_trip(struct step_codec *c, const struct step *s)
     uint8_t *bytes;
 
     step_encode(c, s, &out);
-    bytes = flatten(&out);
-    assert_int_equal(frame_decode(bytes, out.total, &f, &et), ERR_NONE);
+    to_frame(&out, &bytes, &f);
     assert_int_equal(step_decode(c, &f, &back, &et), ERR_NONE);
     assert_same_step(s, &back);
     free(bytes);
@@ -111,10 +142,14 @@ static void round_trip(struct step_codec *c, const struct step *s)
 static void test_step_round_trip(void **state)
 {
     struct step_codec *c = step_codec_new();
-    struct sample s;
+    static struct sample s;
 
     (void)state;
     make_sample(&s);
+    round_trip(c, &s.step);
+    assert_int_equal(step_runs(&s.step), 3);
+    add_tags(&s.step, &s.rows);
+    assert_int_equal(s.step.n_tags, 9);
     round_trip(c, &s.step);
     s.step.in.n_rows = 3; /* past the shrink */
     round_trip(c, &s.step);
@@ -122,55 +157,59 @@ static void test_step_round_trip(void **state)
     s.step.in.n_rows = 0;
     round_trip(c, &s.step);
     s.step.in = (struct step_tensors){0};
-    s.step.token = s.token;
+    s.step.token = s.rows.token;
     round_trip(c, &s.step);
     s.step.code = ERR_MEMORY;
     strcpy(s.step.reason.text, "out of it");
     round_trip(c, &s.step);
     memset(s.step.reason.text, 'x', ERR_TEXT_MAX - 1); /* the longest there is */
     round_trip(c, &s.step);
-    memset(s.want, 0, sizeof s.want);
+    memset(s.rows.want, 0, 6);
     s.step.n_want = 0;
     round_trip(c, &s.step);
-    memset(s.want, 1, sizeof s.want);
+    memset(s.rows.want, 1, 6);
     s.step.n_want = 6;
     round_trip(c, &s.step);
-    s.step.n_rows = s.step.n_want = 0; /* only slot changes */
+    s.step.n_rows = s.step.n_want = s.step.n_tags = 0; /* only slot changes */
     s.step.token = NULL;
     s.step.code = ERR_NONE;
     round_trip(c, &s.step);
+    assert_int_equal(step_runs(&s.step), 0);
     step_codec_free(c);
 }
 
-/* The largest step anyone may send, in the least compact form. */
+/* The largest step anyone may send, in the least compact form: each row a run of its own. */
 static void test_step_at_its_limits(void **state)
 {
     struct step_codec *c = step_codec_new();
     static struct slot_op ops[WIRE_OPS_MAX];
-    static int32_t slot[WIRE_ROWS_MAX], pos[WIRE_ROWS_MAX], token[WIRE_ROWS_MAX];
-    static uint8_t want[WIRE_ROWS_MAX];
-    struct step s = {.number = UINT64_MAX,
-                     .epoch = UINT32_MAX,
-                     .stage = WIRE_STAGES_MAX - 1,
-                     .n_ops = WIRE_OPS_MAX,
-                     .ops = ops,
-                     .n_rows = WIRE_ROWS_MAX,
-                     .slot = slot,
-                     .pos = pos,
-                     .token = token,
-                     .want = want,
-                     .n_want = WIRE_ROWS_MAX / 2};
+    static struct rows rows;
+    struct frame_out out;
+    struct step s;
 
     (void)state;
     for (int i = 0; i < WIRE_OPS_MAX; i++)
         ops[i] = (struct slot_op){SLOT_OP_COPY, 255, 254, INT32_MAX};
     for (int i = 0; i < WIRE_ROWS_MAX; i++) {
-        slot[i] = i % WIRE_SLOTS_MAX;
-        pos[i] = INT32_MAX - 1 - i;
-        token[i] = INT32_MAX;
-        want[i] = (uint8_t)(i % 2);
+        rows.slot[i] = 128 + i % 128; /* two bytes on the wire */
+        rows.pos[i] = INT32_MAX - 1 - i;
+        rows.token[i] = INT32_MAX;
+        rows.want[i] = (uint8_t)(i % 2);
     }
+    s = step_of(&rows, WIRE_ROWS_MAX);
+    s.number = UINT64_MAX;
+    s.epoch = UINT32_MAX;
+    s.stage = WIRE_STAGES_MAX - 1;
+    s.n_ops = WIRE_OPS_MAX;
+    s.ops = ops;
+    s.token = rows.token;
+    add_tags(&s, &rows);
+    assert_int_equal(s.n_tags, 2 * WIRE_ROWS_MAX);
+    s.code = ERR_GONE;
+    memset(s.reason.text, 'x', ERR_TEXT_MAX - 1);
     round_trip(c, &s);
+    step_encode(c, &s, &out);
+    assert_int_equal(out.total, FRAME_HEAD_BYTES + 133676); /* as docs/protocol.md says */
     step_codec_free(c);
 }
 
@@ -187,8 +226,7 @@ static void test_result_round_trip(void **state)
     for (int i = 0; i < 12; i++)
         logits[i] = (float)i;
     result_encode(c, &r, &out);
-    bytes = flatten(&out);
-    assert_int_equal(frame_decode(bytes, out.total, &f, &et), ERR_NONE);
+    to_frame(&out, &bytes, &f);
     assert_int_equal(result_decode(c, &f, &back, &et), ERR_NONE);
     assert_true(back.number == 9 && back.epoch == 2 && back.n_rows == 3 && back.width == 4);
     assert_memory_equal(back.logits, logits, sizeof logits);
@@ -197,8 +235,7 @@ static void test_result_round_trip(void **state)
     free(bytes);
     r = (struct result){.number = 9, .epoch = 2, .code = ERR_INPUT, .reason = {"no\x1b[2J"}};
     result_encode(c, &r, &out);
-    bytes = flatten(&out);
-    assert_int_equal(frame_decode(bytes, out.total, &f, &et), ERR_NONE);
+    to_frame(&out, &bytes, &f);
     assert_int_equal(result_decode(c, &f, &back, &et), ERR_NONE);
     assert_int_equal(back.code, ERR_INPUT);
     assert_string_equal(back.reason.text, "no?[2J"); /* a peer does not write to our terminal */
@@ -211,24 +248,23 @@ static void test_decode_token_is_small(void **state)
 {
     struct step_codec *c = step_codec_new();
     static float x[2][4096];
+    static struct rows r = {.slot = {255}, .pos = {INT32_MAX - 1}, .token = {INT32_MAX}};
     struct slot_op op = {SLOT_OP_TRUNCATE, 255, 0, INT32_MAX};
-    int32_t slot = 255, pos = INT32_MAX - 1, token = INT32_MAX;
-    uint8_t want = 1;
-    struct step s = {.number = UINT64_MAX,
-                     .epoch = UINT32_MAX,
-                     .stage = 127,
-                     .n_ops = 1,
-                     .ops = &op,
-                     .n_rows = 1,
-                     .slot = &slot,
-                     .pos = &pos,
-                     .token = &token,
-                     .want = &want,
-                     .n_want = 1};
     struct frame_out out;
 
     (void)state;
     for (int n = 0; n <= 2; n++) {
+        struct step s;
+
+        r.want[0] = 1;
+        s = step_of(&r, 1);
+        s.number = UINT64_MAX;
+        s.epoch = UINT32_MAX;
+        s.stage = WIRE_STAGES_MAX - 1;
+        s.n_ops = 1;
+        s.ops = &op;
+        s.token = r.token;
+        add_tags(&s, &r);
         s.in = (struct step_tensors){n, 1, {4096, 4096}, {x[0], x[1]}};
         step_encode(c, &s, &out);
         assert_true(out.total <= (size_t)n * 4 * 4096 + 200);
@@ -237,7 +273,7 @@ static void test_decode_token_is_small(void **state)
     step_codec_free(c);
 }
 
-/* The example of docs/protocol.md. */
+/* The examples of docs/protocol.md: without tags, and with them. */
 static void test_step_to_the_byte(void **state)
 {
     static const uint8_t bytes[] = {
@@ -245,29 +281,39 @@ static void test_step_to_the_byte(void **state)
         0x85, 0xd8, 0xcc, 0x04, 0x10, 0x01, 0x18, 0x02, 0x2a, 0x04, 0x00, 0xe8, 0x07, 0x01,
         0x3a, 0x02, 0x00, 0x01, 0x40, 0x01, 0x4a, 0x02, 0x80, 0x10, 0,    0,
     };
+    static const uint8_t tagged[] = {
+        0x34, 0x20, 0,    0,    5,    0,    0,    0,    0x2c, 0,    0,    0,    0x08, 0xd2,
+        0x85, 0xd8, 0xcc, 0x04, 0x10, 0x01, 0x18, 0x02, 0x2a, 0x04, 0x00, 0xe8, 0x07, 0x01,
+        0x3a, 0x02, 0x00, 0x01, 0x40, 0x01, 0x4a, 0x02, 0x80, 0x10, 0x62, 0x10, 0x88, 0x77,
+        0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,
+    };
     struct step_codec *c = step_codec_new();
     static float x[2048];
-    int32_t slot = 0, pos = 1000;
-    uint8_t want = 1, *sent;
-    struct step s = {.number = 1234567890,
-                     .epoch = 1,
-                     .stage = 2,
-                     .n_rows = 1,
-                     .slot = &slot,
-                     .pos = &pos,
-                     .want = &want,
-                     .n_want = 1,
-                     .in = {1, 1, {2048}, {x}}};
+    static struct rows r = {
+        .pos = {1000}, .want = {1}, .tag = {0x1122334455667788, 0x0102030405060708}};
+    struct step s = step_of(&r, 1);
     struct frame_out out;
+    uint8_t *sent;
 
     (void)state;
     x[0] = 1; /* 00 00 80 3f */
+    s.number = 1234567890;
+    s.epoch = 1;
+    s.stage = 2;
+    s.in = (struct step_tensors){1, 1, {2048}, {x}};
     step_encode(c, &s, &out);
     assert_int_equal(out.total, sizeof bytes + sizeof x);
     sent = flatten(&out);
     assert_memory_equal(sent, bytes, sizeof bytes);
     assert_int_equal(sent[sizeof bytes + 2], 0x80);
     assert_int_equal(sent[sizeof bytes + 3], 0x3f);
+    free(sent);
+    s.tag = r.tag;
+    s.n_tags = 2;
+    step_encode(c, &s, &out);
+    assert_int_equal(out.total, sizeof tagged + sizeof x);
+    sent = flatten(&out);
+    assert_memory_equal(sent, tagged, sizeof tagged);
     free(sent);
     step_codec_free(c);
 }
@@ -276,23 +322,27 @@ static void test_step_to_the_byte(void **state)
 static void test_prompt_header_is_small(void **state)
 {
     struct step_codec *c = step_codec_new();
-    static int32_t slot[WIRE_ROWS_MAX], pos[WIRE_ROWS_MAX];
-    static uint8_t want[WIRE_ROWS_MAX];
-    struct step s = {.number = 1, .n_rows = WIRE_ROWS_MAX, .slot = slot, .pos = pos, .want = want};
+    static struct rows r;
+    struct step s;
     struct frame_out out;
 
     (void)state;
     for (int i = 0; i < WIRE_ROWS_MAX; i++)
-        pos[i] = i;
+        r.pos[i] = i;
+    s = step_of(&r, WIRE_ROWS_MAX);
     step_encode(c, &s, &out);
     assert_true(out.total <= 64);
+    add_tags(&s, &r);
+    assert_int_equal(s.n_tags, WIRE_ROWS_MAX + 1);
+    step_encode(c, &s, &out);
+    assert_true(out.total <= 64 + 8 * (WIRE_ROWS_MAX + 2));
     step_codec_free(c);
 }
 
 static void test_every_truncation_of_a_step(void **state)
 {
     struct step_codec *c = step_codec_new();
-    struct sample s;
+    static struct sample s;
     struct frame_out out;
     struct frame f;
     struct step back;
@@ -300,6 +350,7 @@ static void test_every_truncation_of_a_step(void **state)
 
     (void)state;
     make_sample(&s);
+    add_tags(&s.step, &s.rows);
     step_encode(c, &s.step, &out);
     bytes = flatten(&out);
     for (size_t len = 0; len < out.total; len++) {
@@ -324,13 +375,17 @@ static void test_every_truncation_of_a_step(void **state)
             assert_int_equal(step_decode(c, &f, &back, &et), ERR_PROTO);
         free(cut);
     }
-    /* A message cut anywhere inside its own bytes. */
+    /* A message cut anywhere inside its own bytes; without its last field it is a step that has no
+     * tags. */
     assert_int_equal(frame_decode(bytes, out.total, &f, &et), ERR_NONE);
     for (size_t len = f.header_len; len-- > 0;) {
         struct frame cut = f;
 
         cut.header_len = len;
-        assert_int_not_equal(step_decode(c, &cut, &back, &et), ERR_NONE);
+        if (len == f.header_len - 2 - (size_t)s.step.n_tags * 8)
+            assert_int_equal(step_decode(c, &cut, &back, &et), ERR_NONE);
+        else
+            assert_int_not_equal(step_decode(c, &cut, &back, &et), ERR_NONE);
     }
     free(bytes);
     step_codec_free(c);
@@ -339,7 +394,7 @@ static void test_every_truncation_of_a_step(void **state)
 static void test_trailing_bytes(void **state)
 {
     struct step_codec *c = step_codec_new();
-    struct sample s;
+    static struct sample s;
     struct frame_out out;
     struct frame f;
     struct step back;
@@ -486,6 +541,16 @@ static void test_step_runs(void **state)
     run[2] = UINT32_MAX;
     assert_int_equal(try_step(c, &m, 0), ERR_LIMIT);
     m = one_run(run);
+    memcpy(many, (uint32_t[]){1, 2, 3, 1, 5, 1}, 6 * sizeof *many);
+    m.runs = many;
+    m.n_runs = 6; /* the second goes on where the first ended */
+    assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
+    many[4] = 6;
+    assert_int_equal(try_step(c, &m, 0), ERR_NONE);
+    many[3] = 2;
+    many[4] = 5;
+    assert_int_equal(try_step(c, &m, 0), ERR_NONE);
+    memset(many, 0, sizeof many);
     for (int i = 0; i < WIRE_ROWS_MAX + 1; i++)
         many[3 * i + 2] = 1;
     m.runs = many;
@@ -566,6 +631,28 @@ static void test_step_tokens_and_want(void **state)
     step_codec_free(c);
 }
 
+/* One tag before each run and one after each row, or none. */
+static void test_step_tags(void **state)
+{
+    struct step_codec *c = step_codec_new();
+    uint32_t run[3], runs[] = {1, 2, 3, 1, 9, 1};
+    uint64_t tags[8] = {0, UINT64_MAX};
+    Lingua__Wire__Step m = one_run(run);
+
+    (void)state;
+    m.tags = tags;
+    for (m.n_tags = 0; m.n_tags <= 8; m.n_tags++)
+        assert_int_equal(try_step(c, &m, 0), m.n_tags == 0 || m.n_tags == 4 ? ERR_NONE : ERR_PROTO);
+    m.runs = runs;
+    m.n_runs = 6;
+    for (m.n_tags = 0; m.n_tags <= 8; m.n_tags++)
+        assert_int_equal(try_step(c, &m, 0), m.n_tags == 0 || m.n_tags == 6 ? ERR_NONE : ERR_PROTO);
+    m.n_runs = 0;
+    m.n_tags = 1;
+    assert_int_equal(try_step(c, &m, 0), ERR_PROTO);
+    step_codec_free(c);
+}
+
 static void test_step_tensors(void **state)
 {
     struct step_codec *c = step_codec_new();
@@ -640,12 +727,6 @@ static void test_arena_has_an_end(void **state)
     arena_reset(&a, 100);
     assert_non_null(a.allocator.alloc(a.allocator.allocator_data, 1000));
     arena_fini(&a);
-}
-
-static void to_frame(const struct frame_out *out, uint8_t **bytes, struct frame *f)
-{
-    *bytes = flatten(out);
-    assert_int_equal(frame_decode(*bytes, out->total, f, &et), ERR_NONE);
 }
 
 static void make_config(struct wire_config *m)
@@ -868,6 +949,7 @@ int main(void)
         cmocka_unit_test(test_step_runs),
         cmocka_unit_test(test_step_ops),
         cmocka_unit_test(test_step_tokens_and_want),
+        cmocka_unit_test(test_step_tags),
         cmocka_unit_test(test_step_tensors),
         cmocka_unit_test(test_bombs),
         cmocka_unit_test(test_arena_has_an_end),

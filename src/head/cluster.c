@@ -1,0 +1,733 @@
+#define _GNU_SOURCE
+#include "head/cluster.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "device/node.h"
+#include "head/cluster_impl.h"
+#include "model/modelfile.h"
+
+enum {
+    SLOTS_DEFAULT = 4,
+    CTX_DEFAULT_MAX = 4096,
+    ROWS_MAX = 128, /* short chunks keep several stages busy with one prompt */
+    CHANGE_MS = 200,
+    MEMORY_SHARE = 70, /* percent of what is available */
+};
+
+/* ---- small things ---- */
+
+static void tell_change(evutil_socket_t fd, short what, void *user)
+{
+    struct cluster *c = user;
+
+    (void)fd;
+    (void)what;
+    c->change_told = false;
+    if (c->opts.changed)
+        c->opts.changed(c->opts.user);
+}
+
+void cluster_changed(struct cluster *c)
+{
+    const struct timeval soon = {0, CHANGE_MS * 1000};
+
+    if (c->change_told)
+        return;
+    c->change_told = true;
+    event_add(c->change_timer, &soon);
+}
+
+struct member *cluster_member_named(struct cluster *c, const char *name)
+{
+    for (int i = 0; i < c->n_members; i++)
+        if (strcmp(c->member[i].able.name, name) == 0)
+            return &c->member[i];
+    return NULL;
+}
+
+static struct member *member_of(struct cluster *c, const struct key_id *key)
+{
+    for (int i = 0; i < c->n_members; i++)
+        if (key_id_equal(&c->member[i].key, key))
+            return &c->member[i];
+    return NULL;
+}
+
+void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX])
+{
+    const char *host = c->listen_host;
+    char name[64] = "";
+
+    if (!*host || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 ||
+        strcmp(host, "::") == 0) {
+        sys_local_address(name, sizeof name);
+        host = *name ? name : "127.0.0.1";
+    }
+    snprintf(buf, ADDRESS_MAX, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, c->port);
+}
+
+int64_t cluster_token_life_us(const struct cluster *c)
+{
+    return c->opts.token_life_s ? (int64_t)c->opts.token_life_s * 1000000 : TOKEN_LIFE_US_DEFAULT;
+}
+
+void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell)
+{
+    char address[ADDRESS_MAX];
+    struct token t;
+
+    token_book_make(&c->tokens, clock_us(), cluster_token_life_us(c), &t);
+    token_text(&t, buf);
+    token_wipe(&t);
+    cluster_address(c, address);
+    if (tell && c->opts.invited)
+        c->opts.invited(c->opts.user, buf, address);
+}
+
+static void invite_anew(struct cluster *c)
+{
+    char text[TOKEN_TEXT_MAX];
+
+    cluster_invite(c, text, true);
+    OPENSSL_cleanse(text, sizeof text);
+}
+
+/* ---- members ---- */
+
+static void send_roster(struct cluster *c, struct link *l)
+{
+    struct wire_roster w = roster_signed(c->roster);
+    struct wire_big_buf *buf = mem_alloc(sizeof *buf);
+    struct frame_out f;
+
+    wire_roster_encode(&w, buf, &f);
+    link_send(l, &f);
+    free(buf);
+}
+
+void cluster_send_roster(struct cluster *c)
+{
+    for (int i = 1; i < c->n_members; i++)
+        if (c->member[i].link)
+            send_roster(c, c->member[i].link);
+    cluster_changed(c);
+}
+
+void cluster_member_down(struct member *m, const char *text)
+{
+    struct cluster *c = m->cluster;
+    struct err_text words;
+
+    m->report_due = m->trace_due = false;
+    (void)err_set(&words, ERR_GONE, "%s %s", m->able.name, text);
+    memcpy(m->trouble, words.text, sizeof m->trouble);
+    log_say(&c->opts.log, "cluster", "%s", words.text);
+    if (m->up) {
+        m->up = false;
+        cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, words.text);
+    }
+    cluster_answer_questions(c, clock_us());
+    cluster_changed(c);
+}
+
+static void take_pong(struct member *m, const struct wire_pong *p)
+{
+    int64_t now = clock_us(), rtt = now - (int64_t)p->sent_us;
+
+    if (rtt < 0)
+        return;
+    if (!m->rtt_us || rtt < m->rtt_us) {
+        m->rtt_us = rtt ? rtt : 1;
+        m->offset_us = (int64_t)p->clock_us - ((int64_t)p->sent_us + rtt / 2);
+    }
+}
+
+static enum err take_ping(struct member *m, const struct frame *f, struct err_text *et)
+{
+    struct wire_pong pong = {.clock_us = (uint64_t)clock_us()};
+    struct wire_ping ping;
+    struct wire_buf buf;
+    struct frame_out out;
+    enum err e = wire_ping_decode(f, &ping, et);
+
+    if (e)
+        return e;
+    pong.sent_us = ping.sent_us;
+    wire_pong_encode(&pong, &buf, &out);
+    link_send(m->link, &out);
+    return ERR_NONE;
+}
+
+static enum err take_leave(struct member *m, const struct frame *f, struct err_text *et)
+{
+    struct wire_leave leave;
+    enum err e = wire_leave_decode(f, &leave, et);
+
+    if (e)
+        return e;
+    link_close_after_sending(m->link);
+    m->link = NULL;
+    cluster_member_down(m, "left on purpose");
+    return ERR_NONE;
+}
+
+static enum err take_frame(struct member *m, const struct frame *f, struct err_text *et)
+{
+    struct cluster *c = m->cluster;
+    struct wire_link_report link_report;
+    struct wire_trace trace;
+    struct wire_phase phase;
+    struct wire_error error;
+    struct wire_pong pong;
+    enum err e;
+
+    switch (f->type) {
+    case FRAME_STEP:
+    case FRAME_RESULT:
+        return cluster_take_step(m, f, et);
+    case FRAME_PONG:
+        e = wire_pong_decode(f, &pong, et);
+        if (!e)
+            take_pong(m, &pong);
+        return e;
+    case FRAME_PING:
+        return take_ping(m, f, et);
+    case FRAME_PHASE:
+        e = wire_phase_decode(f, &phase, et);
+        if (!e)
+            cluster_take_phase(m, &phase);
+        return e;
+    case FRAME_LINK:
+        e = wire_link_decode(f, &link_report, et);
+        if (!e)
+            cluster_take_link(m, &link_report);
+        return e;
+    case FRAME_REPORT:
+        e = wire_report_decode(f, &m->report, et);
+        m->report_due = false;
+        if (!e)
+            cluster_answer_questions(c, clock_us());
+        return e;
+    case FRAME_TRACE:
+        e = wire_trace_decode(f, &trace, et);
+        if (!e)
+            cluster_take_trace(m, &trace);
+        return e;
+    case FRAME_LEAVE:
+        return take_leave(m, f, et);
+    case FRAME_ERROR:
+        e = wire_error_decode(f, &error, et);
+        return e ? e : err_set(et, error.code, "%s", error.text.text);
+    default:
+        return err_set(et, ERR_PROTO, "it sent a frame of type %d", f->type);
+    }
+}
+
+static void on_member_frame(void *user, struct link *link, const struct frame *f)
+{
+    struct member *m = user;
+    struct err_text et = {{0}}, text;
+
+    m->heard_us = clock_us();
+    if (!take_frame(m, f, &et))
+        return;
+    (void)err_set(&text, ERR_PROTO, "was cut off: %s", et.text);
+    if (m->link == link)
+        m->link = NULL;
+    link_close(link);
+    cluster_member_down(m, text.text);
+}
+
+static void on_member_closed(void *user, struct link *link, enum err e, const char *why)
+{
+    struct member *m = user;
+    struct err_text text;
+
+    (void)e;
+    if (m->link != link)
+        return;
+    m->link = NULL;
+    (void)err_set(&text, ERR_GONE, "is gone (%s)", why);
+    cluster_member_down(m, text.text);
+}
+
+static const struct link_calls member_calls = {.frame = on_member_frame,
+                                               .closed = on_member_closed};
+
+/* ---- the door ---- */
+
+static void ignore_frame(void *user, struct link *link, const struct frame *f)
+{
+    (void)user;
+    (void)link;
+    (void)f;
+}
+
+static void ignore_closed(void *user, struct link *link, enum err e, const char *why)
+{
+    (void)user;
+    (void)link;
+    (void)e;
+    (void)why;
+}
+
+static const struct link_calls paired_calls = {.frame = ignore_frame, .closed = ignore_closed};
+
+static void refuse(struct cluster *c, struct link *l, const char *name, enum err e,
+                   const char *text)
+{
+    log_say(&c->opts.log, "link", "refused %s at %s: %s", name, link_peer_address(l), text);
+    link_refuse(l, e, text);
+}
+
+static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
+{
+    uint8_t exported[TOKEN_EXPORT_BYTES];
+    char given[WIRE_NAME_MAX], key[KEY_ID_TEXT_MAX];
+    struct err_text et = {{0}};
+    enum err e = ERR_NONE;
+
+    if (!g->has_proof)
+        e = err_set(&et, ERR_INPUT, "pairing needs a token");
+    link_exported(l, exported);
+    if (!e)
+        e = token_book_take(&c->tokens, clock_us(), exported, g->proof, &et);
+    if (!e)
+        e = roster_add(c->roster, link_peer(l), g->name, given, &et);
+    OPENSSL_cleanse(exported, sizeof exported);
+    if (e) {
+        refuse(c, l, g->name, e, et.text);
+        return;
+    }
+    log_say(&c->opts.log, "cluster", "%s is paired now (%s, key %s)", given, link_peer_address(l),
+            key_id_short(link_peer(l), key));
+    link_welcome(l, WIRE_CONTROL, &paired_calls, NULL);
+    send_roster(c, l);
+    link_close_after_sending(l);
+    cluster_send_roster(c);
+    invite_anew(c);
+}
+
+static struct member *member_new(struct cluster *c, const struct key_id *key)
+{
+    struct member *m;
+
+    if (c->n_members == MEMBERS_MAX)
+        return NULL;
+    m = &c->member[c->n_members];
+    m->cluster = c;
+    m->id = c->n_members++;
+    m->key = *key;
+    return m;
+}
+
+/* "192.168.1.7:51234" as we see it, with the port it listens at. */
+static void neighbour_address(struct member *m, const struct link *l)
+{
+    const char *seen = link_peer_address(l), *colon = strrchr(seen, ':');
+    int host = colon ? (int)(colon - seen) : (int)strlen(seen);
+
+    snprintf(m->address, sizeof m->address, "%.*s:%d", host, seen, m->able.port);
+}
+
+static void take_member(struct cluster *c, struct link *l, const struct wire_greet *g,
+                        const struct wire_member *entry)
+{
+    struct member *m = member_of(c, link_peer(l));
+
+    if (!m)
+        m = member_new(c, link_peer(l));
+    if (!m) {
+        refuse(c, l, g->name, ERR_LIMIT, "this head has seen too many devices; restart it");
+        return;
+    }
+    if (m->link) { /* it was quicker to come back than we to notice */
+        link_close(m->link);
+        m->link = NULL;
+        cluster_member_down(m, "came back by a new link");
+    }
+    m->able = *g;
+    memcpy(m->able.name, entry->name, sizeof m->able.name);
+    m->link = l;
+    m->heard_us = clock_us();
+    m->received_seen = 0;
+    m->pending_seen = 0;
+    m->rtt_us = 0;
+    m->trouble[0] = '\0';
+    m->drained = false;
+    memset(&m->phase, 0, sizeof m->phase);
+    neighbour_address(m, l);
+    link_welcome(l, WIRE_CONTROL, &member_calls, m);
+    send_roster(c, l);
+    log_say(&c->opts.log, "cluster", "%s is here (%s, %s)", m->able.name, m->able.kind,
+            link_peer_address(l));
+    m->up = true;
+    cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
+}
+
+static void on_bulk_frame(void *user, struct link *link, const struct frame *f)
+{
+    struct bulk_link *b = user;
+    struct err_text et;
+
+    if (!bulk_giver_frame(b->giver, f, &et))
+        return;
+    log_say(&b->cluster->opts.log, "link", "closed a bulk link of %s: %s", link_peer_address(link),
+            et.text);
+    bulk_giver_free(b->giver);
+    b->link = NULL;
+    link_close(link);
+}
+
+static void on_bulk_drained(void *user, struct link *link)
+{
+    struct bulk_link *b = user;
+
+    (void)link;
+    bulk_giver_drained(b->giver);
+}
+
+static void on_bulk_closed(void *user, struct link *link, enum err e, const char *why)
+{
+    struct bulk_link *b = user;
+
+    (void)link;
+    (void)e;
+    (void)why;
+    bulk_giver_free(b->giver);
+    b->link = NULL;
+}
+
+static const struct link_calls bulk_calls = {
+    .frame = on_bulk_frame, .drained = on_bulk_drained, .closed = on_bulk_closed};
+
+static void take_bulk(struct cluster *c, struct link *l, const struct wire_greet *g)
+{
+    struct bulk_link *b = NULL;
+
+    for (int i = 0; i < BULK_LINKS_MAX && !b; i++)
+        if (!c->bulk[i].link)
+            b = &c->bulk[i];
+    if (!b) {
+        refuse(c, l, g->name, ERR_LIMIT, "too many bulk links; try again");
+        return;
+    }
+    b->cluster = c;
+    b->link = l;
+    link_set_bulk(l);
+    link_welcome(l, WIRE_BULK, &bulk_calls, b);
+    b->giver = bulk_giver_new(&c->store, l);
+}
+
+static void on_greeted(void *user, struct link *l, const struct wire_greet *g)
+{
+    struct cluster *c = user;
+    const struct wire_member *entry = roster_find(c->roster, link_peer(l));
+
+    if (g->purpose == WIRE_FOR_PAIR)
+        pair(c, l, g);
+    else if (!entry || key_id_equal(link_peer(l), identity_key(c->identity)))
+        refuse(c, l, g->name, ERR_INPUT,
+               "this device does not belong to the cluster (or no longer does): pair it with a "
+               "token");
+    else if (g->purpose == WIRE_FOR_MEMBER)
+        take_member(c, l, g, entry);
+    else if (g->purpose == WIRE_FOR_BULK)
+        take_bulk(c, l, g);
+    else
+        refuse(c, l, g->name, ERR_UNSUPPORTED, "a head takes steps by the member's own link");
+}
+
+static const struct link_calls door_calls = {.greeted = on_greeted, .closed = ignore_closed};
+
+/* ---- heartbeat ---- */
+
+/* Bytes that came, or bytes that went out: a large step on a slow link holds a PING up for longer
+ * than a device may be silent, but then something moves. */
+static bool moved(struct member *m)
+{
+    uint64_t received = link_received_bytes(m->link);
+    size_t pending = link_pending(m->link);
+    bool any = received != m->received_seen || pending < m->pending_seen;
+
+    m->received_seen = received;
+    m->pending_seen = pending;
+    return any;
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *user)
+{
+    struct cluster *c = user;
+    int64_t now = clock_us();
+
+    (void)fd;
+    (void)what;
+    for (int i = 1; i < c->n_members; i++) {
+        struct member *m = &c->member[i];
+        struct wire_ping ping = {(uint64_t)now};
+        struct wire_buf buf;
+        struct frame_out f;
+
+        if (!m->link)
+            continue;
+        if (moved(m))
+            m->heard_us = now;
+        if (now - m->heard_us > (int64_t)CLUSTER_LOST_MS * 1000) {
+            link_close(m->link);
+            m->link = NULL;
+            cluster_member_down(m, "stopped answering");
+            continue;
+        }
+        wire_ping_encode(&ping, &buf, &f);
+        link_send(m->link, &f);
+    }
+    cluster_answer_questions(c, now);
+}
+
+static void on_core_time(evutil_socket_t fd, short what, void *user)
+{
+    struct core_event event = {.kind = CORE_TIME};
+
+    (void)fd;
+    (void)what;
+    cluster_feed(user, &event);
+}
+
+/* ---- opening ---- */
+
+static enum err lock_folder(struct cluster *c, struct err_text *et)
+{
+    char *path = mem_printf("%s/lock", c->state_folder);
+    enum err e = ERR_NONE;
+
+    c->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (c->lock_fd < 0)
+        e = err_system(et, "open %s", path);
+    else if (flock(c->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        e = err_set(et, ERR_FILE,
+                    "another lingua uses %s: stop it, or give this one a folder of its own with "
+                    "--state DIR",
+                    c->state_folder);
+    free(path);
+    return e;
+}
+
+static void choose_name(struct cluster *c)
+{
+    char host[WIRE_NAME_MAX] = "";
+
+    if (c->opts.name && *c->opts.name)
+        snprintf(c->name, sizeof c->name, "%s", c->opts.name);
+    else if (gethostname(host, sizeof host - 1) == 0 && *host)
+        snprintf(c->name, sizeof c->name, "%s", host);
+    else
+        snprintf(c->name, sizeof c->name, "head");
+}
+
+static enum err open_model(struct cluster *c, struct err_text *et)
+{
+    enum err e = model_open(c->model_path, &c->model, et);
+    const struct model_shape *shape;
+    int trained;
+
+    if (!e)
+        e = manifest_remembered(c->model_path, c->state_folder, c->opts.hashing, c->opts.user,
+                                &c->manifest, et);
+    if (!e)
+        e = model_check_kv(c->model, c->opts.kv, et);
+    if (e)
+        return e;
+    c->model_fd = open(c->model_path, O_RDONLY | O_CLOEXEC);
+    if (c->model_fd < 0)
+        return err_system(et, "open %s", c->model_path);
+    c->store = (struct bulk_store){.manifest = c->manifest, .fd = c->model_fd};
+    shape = model_shape(c->model);
+    trained = shape->n_ctx_train > 0 ? shape->n_ctx_train : CTX_DEFAULT_MAX;
+    c->segment.n_ctx = c->opts.n_ctx               ? c->opts.n_ctx
+                       : trained < CTX_DEFAULT_MAX ? trained
+                                                   : CTX_DEFAULT_MAX;
+    if (shape->ctx_is_hard && c->segment.n_ctx > trained)
+        return err_set(et, ERR_INPUT,
+                       "a context of %d: this model has learned positions, so its maximum is %d",
+                       c->segment.n_ctx, trained);
+    c->segment.n_slots = c->opts.n_slots ? c->opts.n_slots : SLOTS_DEFAULT;
+    c->segment.n_rows_max = c->segment.n_ctx < ROWS_MAX ? c->segment.n_ctx : ROWS_MAX;
+    c->segment.kv = c->opts.kv;
+    c->problem.n_modules = model_n_modules(c->model);
+    c->modules = mem_zalloc((size_t)c->problem.n_modules, sizeof *c->modules);
+    place_describe(c->model, &c->segment, &c->problem, c->modules);
+    c->problem.module = c->modules;
+    c->problem.want_private = c->opts.want_private;
+    return ERR_NONE;
+}
+
+/* The head as a member of its own cluster. */
+static enum err describe_self(struct cluster *c, struct err_text *et)
+{
+    struct member *m = member_new(c, identity_key(c->identity));
+    struct wire_greet *g = &m->able;
+    struct compute *compute;
+    struct profile profile;
+    enum err e = compute_open(c->opts.n_threads, &compute, et);
+
+    if (e)
+        return e;
+    e = profile_measure(compute, c->state_folder, &profile, et);
+    compute_close(compute);
+    if (e)
+        return e;
+    snprintf(g->name, sizeof g->name, "%s", c->name);
+    snprintf(g->kernels, sizeof g->kernels, "%s", model_kernels());
+    sys_kind(g->kind, sizeof g->kind);
+    g->n_threads = c->opts.n_threads;
+    g->memory_bytes =
+        c->opts.memory_bytes ? c->opts.memory_bytes : sys_available_bytes() / 100 * MEMORY_SHARE;
+    g->base_bytes = profile.base_bytes;
+    g->speed = profile.speed;
+    m->up = true;
+    return ERR_NONE;
+}
+
+static enum err open_door(struct cluster *c, struct err_text *et)
+{
+    struct hub_opts h = {.base = c->base,
+                         .identity = c->identity,
+                         .log = c->opts.log,
+                         .calls = &door_calls,
+                         .user = c};
+    const char *listen = c->opts.listen ? c->opts.listen : "";
+    const char *colon = strrchr(listen, ':');
+    struct err_text text;
+    enum err e;
+
+    snprintf(h.name, sizeof h.name, "%s", c->name);
+    e = hub_open(&h, &c->hub, et);
+    if (!e)
+        e = hub_listen(c->hub, listen, PORT_DEFAULT, &c->port, et);
+    if (e)
+        return e;
+    if (*listen == '[')
+        snprintf(c->listen_host, sizeof c->listen_host, "%.*s", (int)strcspn(listen + 1, "]"),
+                 listen + 1);
+    else
+        snprintf(c->listen_host, sizeof c->listen_host, "%.*s",
+                 colon ? (int)(colon - listen) : (int)strlen(listen), listen);
+    if (c->opts.announce &&
+        discover_announce(c->base, c->name, c->port, &c->opts.log, &c->discover, &text))
+        log_say(&c->opts.log, "link", "not announced on the network: %s", text.text);
+    return ERR_NONE;
+}
+
+static void begin(struct cluster *c)
+{
+    const struct timeval every = {CLUSTER_PING_MS / 1000, CLUSTER_PING_MS % 1000 * 1000};
+    struct core_opts opts = {.n_slots = c->segment.n_slots,
+                             .n_ctx = c->segment.n_ctx,
+                             .n_rows_max = c->segment.n_rows_max,
+                             .n_vocab = model_shape(c->model)->n_vocab};
+
+    CHECK(getrandom(opts.tag_key, sizeof opts.tag_key, 0) == sizeof opts.tag_key);
+    c->core = core_new(&opts);
+    c->codec = step_codec_new();
+    c->tick = event_new(c->base, -1, EV_PERSIST, on_tick, c);
+    c->core_timer = event_new(c->base, -1, 0, on_core_time, c);
+    CHECK(c->tick && c->core_timer);
+    event_add(c->tick, &every);
+    invite_anew(c);
+    cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
+}
+
+enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
+                      struct cluster **out, struct err_text *et)
+{
+    struct cluster *c = mem_zalloc(1, sizeof *c);
+    enum err e;
+
+    c->base = base;
+    c->opts = *opts;
+    c->lock_fd = c->model_fd = c->local_fd = -1;
+    c->last = &c->first;
+    c->model_path = realpath(opts->model_path, NULL);
+    c->state_folder = mem_strdup(opts->state_folder);
+    c->change_timer = event_new(base, -1, 0, tell_change, c);
+    CHECK(c->change_timer);
+    choose_name(c);
+    e = c->model_path ? lock_folder(c, et) : err_system(et, "open %s", opts->model_path);
+    if (!e)
+        e = identity_open(c->state_folder, &c->identity, et);
+    if (!e)
+        e = roster_open_head(c->state_folder, c->identity, c->name, &c->roster, et);
+    if (!e)
+        e = open_model(c, et);
+    if (!e)
+        e = describe_self(c, et);
+    if (!e)
+        e = worker_open(base, opts->n_threads, &cluster_worker_calls, c, &c->worker, et);
+    if (!e)
+        e = open_door(c, et);
+    if (!e)
+        e = cluster_local_open(c, et);
+    if (e) {
+        cluster_close(c);
+        return e;
+    }
+    token_book_init(&c->tokens, identity_key(c->identity));
+    begin(c);
+    *out = c;
+    return ERR_NONE;
+}
+
+void cluster_close(struct cluster *c)
+{
+    if (!c)
+        return;
+    cluster_local_close(c);
+    discover_close(c->discover);
+    for (int i = 0; i < BULK_LINKS_MAX; i++)
+        if (c->bulk[i].link)
+            bulk_giver_free(c->bulk[i].giver);
+    if (c->hub)
+        hub_close(c->hub);
+    if (c->worker)
+        worker_close(c->worker);
+    if (c->core)
+        core_free(c->core);
+    step_codec_free(c->codec);
+    if (c->tick)
+        event_free(c->tick);
+    if (c->core_timer)
+        event_free(c->core_timer);
+    event_free(c->change_timer);
+    if (c->manifest)
+        manifest_free(c->manifest);
+    if (c->model)
+        model_close(c->model);
+    if (c->model_fd >= 0)
+        close(c->model_fd);
+    if (c->roster)
+        roster_close(c->roster);
+    token_book_fini(&c->tokens);
+    identity_close(c->identity);
+    if (c->lock_fd >= 0)
+        close(c->lock_fd);
+    free(c->modules);
+    free(c->model_path);
+    free(c->state_folder);
+    free(c);
+}
+
+int cluster_port(const struct cluster *c)
+{
+    return c->port;
+}

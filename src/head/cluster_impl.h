@@ -1,0 +1,177 @@
+/* What the files of the cluster driver share (cluster.h says what it is):
+ *   cluster.c         opening and closing, the door, members and their heartbeat
+ *   cluster_epoch.c   the core's actions: solving, assigning, loading, linking neighbours
+ *   cluster_steps.c   steps and results on their way
+ *   cluster_admin.c   the socket for this machine's programs
+ *   cluster_json.c    the cluster as JSON
+ * All of it on the event loop's thread. */
+#ifndef LINGUA_HEAD_CLUSTER_IMPL_H
+#define LINGUA_HEAD_CLUSTER_IMPL_H
+
+#include <event2/event.h>
+#include <openssl/crypto.h>
+
+#include "device/bulk.h"
+#include "device/profile.h"
+#include "device/worker.h"
+#include "head/cluster.h"
+#include "head/core.h"
+#include "link/discover.h"
+#include "link/link.h"
+#include "link/roster.h"
+#include "plan/place.h"
+#include "wire/step.h"
+
+enum {
+    MEMBERS_MAX = CORE_MEMBERS_MAX,
+    BULK_LINKS_MAX = 2 * MEMBERS_MAX,
+    QUESTIONS_MAX = 16,
+    REPORT_WAIT_MS = 400,
+    TRACE_WAIT_MS = 3000,
+};
+
+/* A device of the roster that was here at least once since we run; [0] is the head itself. */
+struct member {
+    struct cluster *cluster;
+    int id;
+    struct key_id key;
+    struct link *link; /* NULL: not here (and always for the head) */
+    bool up, drained;  /* up: the core counts on it */
+    struct wire_greet able;
+    char address[ADDRESS_MAX]; /* where neighbours reach it */
+    char trouble[ERR_TEXT_MAX];
+    struct wire_phase phase;
+    struct wire_report report;
+    int64_t heard_us, asked_us; /* heard: the last sign of life */
+    uint64_t received_seen;
+    size_t pending_seen;
+    int64_t rtt_us;             /* least seen; 0 = none yet */
+    int64_t offset_us;          /* its clock minus ours, at that ping */
+    uint64_t planned_bytes;     /* of its budget, by the last placement */
+    bool report_due, trace_due; /* asked for, not yet come */
+};
+
+/* How two neighbours of a plan reach each other. Index: plan's devices, a < b, neither the head. */
+enum pair_state { PAIR_NONE, PAIR_FIRST, PAIR_SECOND, PAIR_DIRECT, PAIR_RELAY };
+
+struct epoch {
+    uint32_t number; /* 0 = there is none */
+    struct plan plan;
+    int member[PLAN_DEVICES_MAX];
+    uint8_t pair[PLAN_DEVICES_MAX][PLAN_DEVICES_MAX]; /* enum pair_state */
+};
+
+/* A program of this machine. */
+struct client {
+    struct cluster *cluster;
+    struct link *link; /* NULL: free */
+    int n_slots;       /* 0: it only asks questions */
+    bool opening;
+    uint64_t open_number; /* of the question that opened it */
+};
+
+/* A question whose answer waits for members to answer theirs. */
+struct question {
+    struct client *client; /* NULL: free */
+    uint64_t number;
+    bool is_trace;
+    int64_t until_us;
+};
+
+struct bulk_link {
+    struct cluster *cluster;
+    struct link *link; /* NULL: free */
+    struct bulk_giver *giver;
+};
+
+struct waiting_event; /* an event for the core that came while it was at work */
+
+struct cluster {
+    struct event_base *base;
+    struct cluster_opts opts;
+    char *model_path, *state_folder;
+    char name[WIRE_NAME_MAX];
+    int lock_fd, port;
+    struct identity *identity;
+    struct roster *roster;
+    struct token_book tokens;
+    char token_shown[TOKEN_TEXT_MAX]; /* the last one given out, while it is open */
+    char listen_host[ADDRESS_MAX];
+    struct hub *hub;
+    struct discover *discover;
+
+    struct model *model;
+    struct manifest *manifest;
+    int model_fd;
+    struct bulk_store store;
+    struct segment_opts segment;
+    struct place_problem problem; /* all but the devices */
+    struct place_module *modules;
+
+    struct worker *worker;
+    struct step_codec *codec;
+    struct core *core;
+    bool in_core;
+    struct waiting_event *first, **last; /* events that wait for the core */
+
+    int n_members;
+    struct member member[MEMBERS_MAX];
+    struct epoch running, coming;
+
+    struct client client[CORE_CLIENTS_MAX];
+    struct question question[QUESTIONS_MAX];
+    struct bulk_link bulk[BULK_LINKS_MAX];
+    struct event *local_listener;
+    int local_fd;
+    char *local_path;
+
+    const struct result *home; /* whose logits a CORE_REPLY carries */
+    struct event *tick, *core_timer, *change_timer;
+    bool change_told;
+    struct err_text waiting; /* as clients were told last */
+    json_t *trace_own;       /* the head's records, while others' are awaited */
+};
+
+/* cluster.c */
+void cluster_changed(struct cluster *c);
+struct member *cluster_member_named(struct cluster *c, const char *name);
+void cluster_member_down(struct member *m, const char *text);
+void cluster_send_roster(struct cluster *c);
+int64_t cluster_token_life_us(const struct cluster *c);
+/* A fresh token, its text in buf, told to `invited` when tell is set. */
+void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell);
+void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
+
+/* cluster_epoch.c */
+/* Gives the core an event, now or when it is done with the one at hand. */
+void cluster_feed(struct cluster *c, const struct core_event *event);
+void cluster_feed_member(struct cluster *c, enum core_event_kind kind, int member, uint32_t epoch,
+                         enum err code, const char *text);
+void cluster_take_phase(struct member *m, const struct wire_phase *p);
+void cluster_take_link(struct member *m, const struct wire_link_report *r);
+int epoch_device(const struct epoch *e, int member); /* -1: has no part in it */
+extern const struct worker_calls cluster_worker_calls;
+
+/* cluster_steps.c */
+/* Sends step, as the core made it, to its stage's device. */
+void cluster_send_step(struct cluster *c, const struct step *s);
+/* A STEP or RESULT frame from a member. */
+MUST_CHECK enum err cluster_take_step(struct member *m, const struct frame *f, struct err_text *et);
+void cluster_worker_out(void *user, const struct worker_out *out);
+
+/* cluster_admin.c */
+MUST_CHECK enum err cluster_local_open(struct cluster *c, struct err_text *et);
+void cluster_local_close(struct cluster *c);
+void cluster_client_reply(struct cluster *c, const struct core_action *a);
+void cluster_client_opened(struct cluster *c, const struct core_action *a);
+void cluster_client_stale(struct cluster *c, int client);
+void cluster_tell_waiting(struct cluster *c);
+/* A member answered REPORT or TRACE, or is gone: questions may be answerable now. */
+void cluster_answer_questions(struct cluster *c, int64_t now_us);
+void cluster_take_trace(struct member *m, const struct wire_trace *t);
+
+/* cluster_json.c */
+/* records: [device, step, stage, rows, arrived, begun, ended, sent] as remote.h says. */
+json_t *cluster_trace_record(int device, const struct wire_trace_record *r, int64_t offset_us);
+
+#endif

@@ -1,0 +1,209 @@
+/* The cluster as JSON: what remote.h describes. */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/sys.h"
+#include "head/cluster_impl.h"
+
+static const char *member_state(const struct cluster *c, const struct member *m)
+{
+    bool has_part = epoch_device(&c->running, m->id) >= 0 || epoch_device(&c->coming, m->id) >= 0;
+
+    if (m->id && !m->link)
+        return *m->trouble ? "lost" : "offline";
+    if (m->drained || !has_part)
+        return m->phase.phase == WIRE_PHASE_FAILED ? "failed" : "idle";
+    switch (m->phase.phase) {
+    case WIRE_PHASE_FETCHING:
+        return "fetching";
+    case WIRE_PHASE_FETCHED:
+    case WIRE_PHASE_LOADING:
+        return "loading";
+    case WIRE_PHASE_READY:
+        return "ready";
+    case WIRE_PHASE_FAILED:
+        return "failed";
+    }
+    return "idle";
+}
+
+static void add_hop(const struct cluster *c, json_t *hops, int from, int to)
+{
+    const struct epoch *e = &c->running;
+    int a = from < to ? from : to, b = from < to ? to : from;
+    bool direct = a == 0 || e->pair[a][b] != PAIR_RELAY;
+
+    json_array_append_new(hops, json_pack("{s:s, s:s}", "to", c->member[e->member[to]].able.name,
+                                          "via", direct ? "direct" : "head"));
+}
+
+/* Where its stages send: to the next stage's device, or home. */
+static json_t *hops_of(const struct cluster *c, const struct member *m)
+{
+    const struct epoch *e = &c->running;
+    int device = epoch_device(e, m->id);
+    json_t *hops = json_array();
+
+    for (int s = 0; device >= 0 && s < e->plan.n_stages; s++) {
+        bool last = s + 1 == e->plan.n_stages;
+        int to = last ? 0 : e->plan.stage[s + 1].device;
+
+        if (e->plan.stage[s].device == device && to != device)
+            add_hop(c, hops, device, to);
+    }
+    return hops;
+}
+
+static void set_u64(json_t *o, const char *key, uint64_t value)
+{
+    json_object_set_new(o, key, json_integer((json_int_t)value));
+}
+
+static void set_text(json_t *o, const char *key, const char *value)
+{
+    json_t *text = json_string(value);
+
+    json_object_set_new(o, key, text ? text : json_string("?"));
+}
+
+static void add_work(json_t *o, const struct wire_report *r)
+{
+    double decode_ms = 0, sent = 0;
+
+    if (r->decode_steps) {
+        decode_ms = (double)r->decode_us / 1000 / (double)r->decode_steps;
+        sent = (double)r->decode_sent_bytes / (double)r->decode_steps;
+    }
+    set_u64(o, "resident_bytes", r->resident_bytes);
+    set_u64(o, "weight_bytes", r->weight_bytes);
+    set_u64(o, "kv_bytes", r->kv_bytes);
+    set_u64(o, "steps", r->steps);
+    set_u64(o, "rows", r->rows);
+    json_object_set_new(o, "compute_ms", json_real((double)r->compute_us / 1000));
+    json_object_set_new(o, "decode_ms", json_real(decode_ms));
+    set_u64(o, "sent_bytes", r->sent_bytes);
+    json_object_set_new(o, "sent_bytes_per_row", json_real(sent));
+}
+
+static json_t *member_json(const struct cluster *c, const struct member *m, bool mine)
+{
+    char key[KEY_ID_TEXT_MAX], modules[96] = "";
+    int device = epoch_device(&c->running, m->id);
+    json_t *o = json_object();
+
+    if (device >= 0)
+        plan_describe(&c->running.plan, c->model, device, modules, sizeof modules);
+    set_text(o, "name", m->able.name);
+    set_text(o, "key", key_id_short(&m->key, key));
+    json_object_set_new(o, "head", json_boolean(m->id == 0));
+    json_object_set_new(o, "mine", json_boolean(mine));
+    json_object_set_new(o, "drained", json_boolean(m->drained));
+    set_text(o, "state", member_state(c, m));
+    set_text(o, "trouble", m->trouble);
+    set_text(o, "modules", modules);
+    set_text(o, "address", m->link ? link_peer_address(m->link) : "");
+    set_text(o, "kind", m->able.kind);
+    set_text(o, "kernels", m->able.kernels);
+    set_u64(o, "threads", (uint64_t)m->able.n_threads);
+    set_u64(o, "memory_bytes", m->able.memory_bytes);
+    set_u64(o, "planned_bytes", m->planned_bytes);
+    set_u64(o, "speed", m->able.speed);
+    set_u64(o, "received_bytes", m->phase.received);
+    set_u64(o, "done", m->phase.done);
+    set_u64(o, "total", m->phase.total);
+    json_object_set_new(o, "rtt_ms", json_real((double)m->rtt_us / 1000));
+    set_text(o, "security", m->id == 0 ? "this program" : m->link ? link_security(m->link) : "");
+    add_work(o, &m->report);
+    json_object_set_new(o, "hops", hops_of(c, m));
+    return o;
+}
+
+/* One of the roster that was not here since this head runs. */
+static json_t *absent_json(const struct wire_member *w)
+{
+    struct key_id key;
+    char shown[KEY_ID_TEXT_MAX];
+    json_t *o = json_object();
+
+    memcpy(key.bytes, w->key, sizeof key.bytes);
+    set_text(o, "name", w->name);
+    set_text(o, "key", key_id_short(&key, shown));
+    json_object_set_new(o, "head", json_false());
+    json_object_set_new(o, "mine", json_boolean(w->mine));
+    set_text(o, "state", "offline");
+    set_text(o, "modules", "");
+    set_text(o, "trouble", "");
+    return o;
+}
+
+static const struct member *seen(const struct cluster *c, const struct wire_member *w)
+{
+    for (int i = 0; i < c->n_members; i++)
+        if (memcmp(c->member[i].key.bytes, w->key, sizeof w->key) == 0)
+            return &c->member[i];
+    return NULL;
+}
+
+static const char *state_name(enum core_state s)
+{
+    switch (s) {
+    case CORE_ALONE:
+        return "alone";
+    case CORE_WANTING:
+        return "waiting";
+    case CORE_FETCHING:
+        return "fetching";
+    case CORE_LOADING:
+        return "loading";
+    case CORE_RUNNING:
+        return "running";
+    }
+    return "?";
+}
+
+json_t *cluster_json(const struct cluster *c)
+{
+    const struct wire_roster_body *body = roster_body(c->roster);
+    const struct model_shape *shape = model_shape(c->model);
+    struct core_view view = core_view(c->core);
+    json_t *o = json_object(), *devices = json_array(), *model = json_object();
+    char address[ADDRESS_MAX];
+
+    cluster_address(c, address);
+    set_text(o, "head", c->name);
+    set_text(o, "state", state_name(view.state));
+    set_text(o, "waiting_for", view.text);
+    set_text(o, "address", address);
+    set_u64(o, "epoch", view.epoch);
+    set_u64(o, "n_ctx", (uint64_t)c->segment.n_ctx);
+    set_text(model, "name", shape->name);
+    set_text(model, "arch", shape->arch);
+    set_text(model, "quantisation", shape->type_name);
+    set_text(model, "path", c->model_path);
+    set_u64(model, "weight_bytes", shape->weight_bytes);
+    set_u64(model, "n_modules", (uint64_t)model_n_modules(c->model));
+    json_object_set_new(o, "model", model);
+    for (int i = 0; i < body->n; i++) {
+        const struct wire_member *w = &body->member[i];
+        const struct member *m = seen(c, w);
+
+        json_array_append_new(devices,
+                              m ? member_json(c, m, w->mine || m->id == 0) : absent_json(w));
+    }
+    json_object_set_new(o, "devices", devices);
+    return o;
+}
+
+json_t *cluster_trace_record(int device, const struct wire_trace_record *r, int64_t offset_us)
+{
+    const uint64_t at[] = {r->arrived_us, r->begun_us, r->ended_us, r->sent_us};
+    json_t *a = json_array();
+
+    json_array_append_new(a, json_integer(device));
+    json_array_append_new(a, json_integer((json_int_t)r->number));
+    json_array_append_new(a, json_integer((json_int_t)r->stage));
+    json_array_append_new(a, json_integer((json_int_t)r->rows));
+    for (int i = 0; i < 4; i++)
+        json_array_append_new(a, json_integer((json_int_t)at[i] - offset_us));
+    return a;
+}
