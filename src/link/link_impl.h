@@ -73,6 +73,7 @@ struct link {
     void *user;
     struct event *timer;
     size_t pending_before; /* draining: when the timer last looked */
+    size_t largest; /* frame that was handed over since nothing waited */
     uint64_t handed, received;
     /* A large frame that is still arriving: in_len of its in_total bytes are there. */
     uint8_t *in;
