@@ -42,7 +42,7 @@ MUST_CHECK enum err roster_mine(struct roster *r, const char *name, bool mine, s
 
 /* A device takes what the head sent. head_certificate is the far end of the link it came by. The
  * version it has already is fine and changes nothing; ERR_PROTO: older than that, wrongly signed, or
- * of another head. */
+ * of another head. ERR_FILE: it counts from now on, but could not be written. */
 MUST_CHECK enum err roster_take(struct roster *r, const struct wire_roster *w,
                                 X509 *head_certificate, struct err_text *et);
 
