@@ -51,6 +51,7 @@ enum {
     DIAL_TIMEOUT_MS = 5000,
     LINK_KEPT_MAX = 64 << 20, /* bytes waiting to go out, the largest frame among them not counted;
                                  a link with more waiting is closed when it is given another */
+    LINK_BULK_DRAINED = 512 << 10,
     ADDRESS_MAX = 128,
 };
 
@@ -61,7 +62,8 @@ struct link_calls {
     void (*opened)(void *user, struct link *link, const struct wire_welcome *welcome);
     /* An open link's frame; borrows for the call. Its payload lies at a multiple of four. */
     void (*frame)(void *user, struct link *link, const struct frame *f);
-    /* Less than half of what link_pending allowed is still waiting; may be NULL. */
+    /* More than half of LINK_KEPT_MAX was waiting to go out, and now less is; of bulk links
+     * LINK_BULK_DRAINED, so that what waits there can be kept small. May be NULL. */
     void (*drained)(void *user, struct link *link);
     /* The link is over; it must not be used after this call. For a dialled link that never opened,
      * e says why: ERR_GONE nobody there, ERR_INPUT someone else's key, or the refusal's own code,

@@ -161,6 +161,11 @@ static void copy_from(const struct iovec *piece, int *i, size_t *skip, uint8_t *
     }
 }
 
+static size_t drained_below(const struct link *l)
+{
+    return l->bulk ? LINK_BULK_DRAINED : LINK_KEPT_MAX / 2;
+}
+
 /* bufferevent_openssl makes a record of each stretch of memory it finds, so a frame is laid out in
  * one as far as it fits. */
 void io_send(struct link *l, const struct iovec *piece, int n, size_t total)
@@ -192,7 +197,7 @@ void io_send(struct link *l, const struct iovec *piece, int n, size_t total)
         total -= len;
     }
     CHECK(i < n);
-    if (evbuffer_get_length(out) > LINK_KEPT_MAX / 2)
+    if (evbuffer_get_length(out) > drained_below(l))
         l->over_half = true;
 }
 
@@ -246,7 +251,7 @@ static void on_write(struct bufferevent *bev, void *arg)
     hub_enter(h);
     if (l->state == LINK_DRAINING && pending == 0)
         end_stream(l);
-    if (l->state == LINK_OPEN && l->over_half && pending < LINK_KEPT_MAX / 2) {
+    if (l->state == LINK_OPEN && l->over_half && pending < drained_below(l)) {
         l->over_half = false;
         if (l->calls->drained)
             l->calls->drained(l->user, l);
