@@ -211,8 +211,7 @@ static void state_say(struct join *j, const struct node_status *s)
         j->linked_once = true;
         break;
     case NODE_FETCHING:
-        bars_say(&j->bars, "gets %s, %s", s->modules, num_bytes(buf, s->total));
-        break;
+        break; /* fetching_say, once it is known what */
     case NODE_LOADING:
         bars_say(&j->bars, "loads %s", s->modules);
         break;
@@ -223,6 +222,18 @@ static void state_say(struct join *j, const struct node_status *s)
     case NODE_ENDED:
         break;
     }
+}
+
+/* Of a part that is here already nothing is said. */
+static void fetching_say(struct join *j, const struct node_status *s)
+{
+    char buf[NUM_MAX];
+
+    if (s->state != NODE_FETCHING || s->done >= s->total ||
+        (j->shown.state == NODE_FETCHING && j->shown.total == s->total))
+        return;
+    bars_say(&j->bars, "fetches %s%s%s", s->modules, *s->modules ? ", " : "",
+             num_bytes(buf, s->total - s->done));
 }
 
 /* Nobody was found yet, and it is too early to complain: on_nobody will. */
@@ -239,6 +250,7 @@ static void on_status(void *user, const struct node_status *s)
     if (s->state != j->shown.state ||
         (s->state == NODE_READY && strcmp(s->modules, j->shown.modules) != 0))
         state_say(j, s);
+    fetching_say(j, s);
     if (*s->trouble && strcmp(s->trouble, j->shown.trouble) != 0 && !is_looking(j))
         bars_say(&j->bars, "%s", s->trouble);
     j->shown = *s;
