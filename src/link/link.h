@@ -50,7 +50,7 @@ enum {
     GREET_TIMEOUT_MS = 10000, /* from accept to the end of judging */
     DIAL_TIMEOUT_MS = 5000,
     LINK_KEPT_MAX = 64 << 20, /* bytes waiting to go out, the largest frame among them not counted;
-                                  a link with more waiting is closed when it is given another */
+                                 a link with more waiting is closed when it is given another */
     LINK_BULK_DRAINED = 512 << 10,
     ADDRESS_MAX = 128,
 };
