@@ -1,0 +1,89 @@
+#define _DEFAULT_SOURCE
+#include "device/profile.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/sys.h"
+#include "model/measure.h"
+#include "model/model.h"
+#include "model/segment.h"
+
+enum { MATRIX_MIN = 64 << 20, MATRIX_MAX = 256 << 20 };
+
+/* Larger than the last cache, but a guest in this device's memory. */
+static size_t matrix_bytes(void)
+{
+    uint64_t bytes = MATRIX_MIN, available = sys_available_bytes();
+
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+
+    if (cache > 0 && 3 * (uint64_t)cache > bytes)
+        bytes = 3 * (uint64_t)cache < MATRIX_MAX ? 3 * (uint64_t)cache : MATRIX_MAX;
+#endif
+    if (available && bytes > available / 4)
+        bytes = available / 4;
+    return bytes > MEASURE_BYTES_MIN ? (size_t)bytes : MEASURE_BYTES_MIN;
+}
+
+/* The first line says what the second depends on; anything else is measured anew. */
+static char *first_line(const struct compute *c)
+{
+    return mem_printf("lingua profile 1: %s, %d threads\n", model_kernels(), compute_n_threads(c));
+}
+
+static bool recall(const char *path, const char *first, uint64_t *speed)
+{
+    char line[256];
+    FILE *f = fopen(path, "re");
+    bool good = f && fgets(line, sizeof line, f) && strcmp(line, first) == 0 &&
+                fscanf(f, "speed %" SCNu64, speed) == 1 && *speed > 0;
+
+    if (f)
+        fclose(f);
+    return good;
+}
+
+/* By a temporary file, so that a half-written one is never read. */
+static enum err remember(const char *path, const char *first, uint64_t speed, struct err_text *et)
+{
+    char *tmp = mem_printf("%s.new", path);
+    FILE *f = fopen(tmp, "we");
+    bool bad = !f || fprintf(f, "%sspeed %" PRIu64 "\n", first, speed) < 0;
+    enum err e = ERR_NONE;
+
+    if ((f && fclose(f) != 0) || bad || rename(tmp, path) != 0) {
+        e = err_system(et, "write %s", path);
+        unlink(tmp);
+    }
+    free(tmp);
+    return e;
+}
+
+enum err profile_measure(struct compute *c, const char *folder, struct profile *out,
+                         struct err_text *et)
+{
+    char *path = folder ? mem_printf("%s/profile", folder) : NULL, *first = first_line(c);
+    double speed = 0;
+    enum err e = ERR_NONE;
+
+    *out = (struct profile){.base_bytes = sys_resident_bytes()};
+    if (path && recall(path, first, &out->speed))
+        goto out;
+    e = model_measure_speed(c, matrix_bytes(), &speed, et);
+    if (e)
+        goto out;
+    out->speed = speed > 1 ? (uint64_t)speed : 1;
+    if (path)
+        e = remember(path, first, out->speed, et);
+out:
+    free(first);
+    free(path);
+    return e;
+}
