@@ -360,10 +360,13 @@ void epoch_load(struct node *n, const struct wire_load *m)
 {
     struct epoch *e = n->next;
 
-    if (!e || e->number != m->epoch || !e->mirror || e->failed) {
-        struct epoch unknown = {.node = n, .number = m->epoch};
-
-        fail(&unknown, ERR_PROTO, "it is to be loaded, but its weights are not here");
+    if (!e || e->number != m->epoch) { /* it begins without a part for this device */
+        epoch_stop(n);
+        node_update(n);
+        return;
+    }
+    if (!e->mirror || e->failed) {
+        fail(e, ERR_PROTO, "it is to be loaded, but its weights are not here");
         return;
     }
     /* Nothing of it would be fetched while another was being loaded. */
