@@ -1,3 +1,7 @@
+# The network that tests and benches put between devices (bench/net/cluster-net).
+add_executable(lingua-netswitch ${CMAKE_SOURCE_DIR}/bench/net/netswitch.c)
+target_link_libraries(lingua-netswitch PRIVATE lingua_flags)
+
 # Measures lingua against libllama in one process; `make bench` runs it.
 if(LINGUA_BENCH AND TARGET lingua_model AND TARGET test_rig)
   add_executable(lingua-bench-vs-llama ${CMAKE_SOURCE_DIR}/bench/bench_vs_llama.c

@@ -23,6 +23,9 @@ static const struct command {
     const char *summary; /* NULL: not for people */
 } commands[] = {
     {"run", cmd_run, "generate text, or chat when no prompt is given"},
+    {"serve", cmd_serve, "be the head of a cluster: own the model, let other devices join"},
+    {"join", cmd_join, "lend this device to a cluster"},
+    {"devices", cmd_devices, "who belongs to the cluster and how they are; invite, revoke"},
     {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
     {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},
@@ -47,8 +50,11 @@ static void overview(FILE *f)
     for (int i = 0; i < N_COMMANDS; i++)
         if (commands[i].summary)
             fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
-    fprintf(f, "\nMODEL is a GGUF file; without one a small storyteller is fetched once and used.\n"
-               "Try: lingua run -p \"Once upon a time\"\n");
+    fprintf(f,
+            "\nMODEL is a GGUF file; without one a small storyteller is fetched once and used.\n"
+            "Try: lingua run -p \"Once upon a time\"\n\n"
+            "Several devices as one: lingua serve on the one that has the model, lingua join on\n"
+            "the others, then lingua run --cluster on the first.\n");
 }
 
 static int unknown(const char *name)

@@ -1,7 +1,7 @@
-/* One event loop's thread runs all of this. Three things may happen to a fetch from outside: a frame
- * or the end of a source's link, a source's back-off timer, and `tick`. Whatever they find out, the
- * callers' callbacks are called from `work` and `tick` alone, as the last thing done there, so that a
- * callback may cancel the fetch. */
+/* One event loop's thread runs all of this. Three things may happen to a fetch from outside: a
+ * frame or the end of a source's link, a source's back-off timer, and `tick`. Whatever they find
+ * out, the callers' callbacks are called from `work` and `tick` alone, as the last thing done
+ * there, so that a callback may cancel the fetch. */
 #define _GNU_SOURCE
 #include <event2/event.h>
 #include <stdio.h>

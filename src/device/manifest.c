@@ -18,8 +18,8 @@ enum {
     HEAD_BYTES = 16,
     PART_BYTES = 8 + WIRE_KEY_BYTES,
     READ_BYTES = 1 << 20,
-    /* What is remembered: "LMR1", zero, size, time of modification and of change in nanoseconds, the
-     * id; then the manifest. */
+    /* What is remembered: "LMR1", zero, size, time of modification and of change in nanoseconds,
+     * the id; then the manifest. */
     MEMORY_BYTES = 4 + 4 + 3 * 8 + WIRE_KEY_BYTES,
 };
 

@@ -54,8 +54,8 @@ void cached_close_files(struct cached *c);
 /* Writes a part's record; what cannot be written is only logged: the bytes are then fetched again
  * after a restart. */
 void cached_save(struct cached *c, int part);
-/* The part's bytes are no longer there: says so, then gives the disk its space back. false: this disk
- * cannot, and nothing has changed (keep_if_not), or the part is forgotten all the same. */
+/* The part's bytes are no longer there: says so, then gives the disk its space back. false: this
+ * disk cannot, and nothing has changed (keep_if_not), or the part is forgotten all the same. */
 bool cached_drop_part(struct cached *c, int part, bool keep_if_not);
 void cached_free(struct cached *c);
 

@@ -77,12 +77,17 @@ void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX])
     snprintf(buf, ADDRESS_MAX, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, c->port);
 }
 
+int64_t cluster_token_life_us(const struct cluster *c)
+{
+    return c->opts.token_life_s ? (int64_t)c->opts.token_life_s * 1000000 : TOKEN_LIFE_US_DEFAULT;
+}
+
 void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell)
 {
     char address[ADDRESS_MAX];
     struct token t;
 
-    token_book_make(&c->tokens, clock_us(), TOKEN_LIFE_US_DEFAULT, &t);
+    token_book_make(&c->tokens, clock_us(), cluster_token_life_us(c), &t);
     token_text(&t, buf);
     token_wipe(&t);
     cluster_address(c, address);
@@ -629,7 +634,8 @@ static void begin(struct cluster *c)
     const struct timeval every = {CLUSTER_PING_MS / 1000, CLUSTER_PING_MS % 1000 * 1000};
     struct core_opts opts = {.n_slots = c->segment.n_slots,
                              .n_ctx = c->segment.n_ctx,
-                             .n_rows_max = c->segment.n_rows_max};
+                             .n_rows_max = c->segment.n_rows_max,
+                             .n_vocab = model_shape(c->model)->n_vocab};
 
     CHECK(getrandom(opts.tag_key, sizeof opts.tag_key, 0) == sizeof opts.tag_key);
     c->core = core_new(&opts);

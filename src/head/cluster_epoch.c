@@ -99,11 +99,11 @@ int epoch_device(const struct epoch *e, int member)
 
 /* ---- solving ---- */
 
-/* Whom the core would like to use, as the placement sees them; [0] must be the head. */
-static void describe(struct cluster *c, const struct core_action *a, struct place_device *devices)
+/* Whom the core would like to use, as the placement sees them; [0] is the head. */
+static void describe(struct cluster *c, const int *candidates, int n, struct place_device *devices)
 {
-    for (int i = 0; i < a->n; i++) {
-        const struct member *m = &c->member[a->members[i]];
+    for (int i = 0; i < n; i++) {
+        const struct member *m = &c->member[candidates[i]];
         const struct wire_member *entry =
             roster_find(c->roster, m->id ? &m->key : identity_key(c->identity));
 
@@ -115,17 +115,26 @@ static void describe(struct cluster *c, const struct core_action *a, struct plac
     }
 }
 
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
 static void solve(struct cluster *c, const struct core_action *a)
 {
     struct place_device devices[MEMBERS_MAX];
     struct placement *found = mem_zalloc(1, sizeof *found);
     struct place_problem problem = c->problem;
     struct core_event event = {.kind = CORE_PLANNED, .ticket = a->ticket};
-    int members[PLAN_DEVICES_MAX];
+    int members[PLAN_DEVICES_MAX], candidates[MEMBERS_MAX];
     struct err_text et = {{0}};
 
-    CHECK(a->n >= 1 && a->members[0] == 0);
-    describe(c, a, devices);
+    /* In the order they first came, so that the same devices get the same plan. */
+    CHECK(a->n >= 1 && a->n <= MEMBERS_MAX);
+    memcpy(candidates, a->members, (size_t)a->n * sizeof candidates[0]);
+    qsort(candidates, (size_t)a->n, sizeof candidates[0], by_number);
+    CHECK(candidates[0] == 0);
+    describe(c, candidates, a->n, devices);
     problem.n_devices = a->n;
     problem.device = devices;
     event.code = place_solve(&problem, found, &et);
@@ -135,7 +144,7 @@ static void solve(struct cluster *c, const struct core_action *a)
         event.plan = &found->plan;
         event.members = members;
         for (int d = 0; d < found->plan.n_devices; d++) {
-            members[d] = a->members[found->used[d]];
+            members[d] = candidates[found->used[d]];
             c->member[members[d]].planned_bytes = found->memory_bytes[d];
         }
     }

@@ -137,6 +137,7 @@ void cluster_changed(struct cluster *c);
 struct member *cluster_member_named(struct cluster *c, const char *name);
 void cluster_member_down(struct member *m, const char *text);
 void cluster_send_roster(struct cluster *c);
+int64_t cluster_token_life_us(const struct cluster *c);
 /* A fresh token, its text in buf, told to `invited` when tell is set. */
 void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell);
 void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);

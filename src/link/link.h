@@ -49,8 +49,8 @@ enum {
     STRANGERS_MAX = 64,
     GREET_TIMEOUT_MS = 10000, /* from accept to the end of judging */
     DIAL_TIMEOUT_MS = 5000,
-    LINK_KEPT_MAX = 64 << 20, /* bytes waiting to go out; a link that is sent more on top of that
-                                 is closed, so one frame may be larger */
+    LINK_KEPT_MAX = 64 << 20, /* bytes waiting to go out, the largest frame among them not counted;
+                                 a link with more waiting is closed when it is given another */
     LINK_BULK_DRAINED = 512 << 10,
     ADDRESS_MAX = 128,
 };
@@ -66,7 +66,8 @@ struct link_calls {
      * LINK_BULK_DRAINED, so that what waits there can be kept small. May be NULL. */
     void (*drained)(void *user, struct link *link);
     /* The link is over; it must not be used after this call. For a dialled link that never opened,
-     * e says why: ERR_GONE nobody there, ERR_INPUT someone else's key, or the refusal's own code. */
+     * e says why: ERR_GONE nobody there, ERR_INPUT someone else's key, or the refusal's own code,
+     * which an open link may get as well. */
     void (*closed)(void *user, struct link *link, enum err e, const char *why);
 };
 
@@ -108,12 +109,12 @@ struct dial_opts {
 /* Never fails at once: what goes wrong is told by closed, from the event loop. Borrows nothing. */
 struct link *hub_dial(struct hub *h, const struct dial_opts *opts);
 
-/* A link over a connected unix socket, without TLS, as WIRE_LOCAL: for commands on this machine. Takes
- * fd. It is open at once; closed and frame are called as usual. */
+/* A link over a connected unix socket, without TLS, as WIRE_LOCAL: for commands on this machine.
+ * Takes fd. It is open at once; closed and frame are called as usual. */
 struct link *hub_adopt_local(struct hub *h, int fd, const struct link_calls *calls, void *user);
 
 /* The judge's answers. trust is what the link may carry from here on. After link_refuse the link is
- * as good as closed. */
+ * as good as closed; it serves for open links too, whose far end is told why by `closed`. */
 void link_welcome(struct link *l, enum wire_trust trust, const struct link_calls *calls,
                   void *user);
 void link_refuse(struct link *l, enum err code, const char *text); /* says why, then closes */

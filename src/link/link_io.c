@@ -171,14 +171,17 @@ static size_t drained_below(const struct link *l)
 void io_send(struct link *l, const struct iovec *piece, int n, size_t total)
 {
     struct evbuffer *out = bufferevent_get_output(l->bev);
-    size_t skip = 0;
+    size_t skip = 0, pending = evbuffer_get_length(out);
     int i = 0;
 
-    if (evbuffer_get_length(out) > LINK_KEPT_MAX) {
-        link_fail(l, ERR_LIMIT, "it takes nothing: %zu MiB wait to be sent",
-                  evbuffer_get_length(out) >> 20);
+    if (pending == 0)
+        l->largest = 0;
+    if (pending > LINK_KEPT_MAX + l->largest) {
+        link_fail(l, ERR_LIMIT, "it takes nothing: %zu MiB wait to be sent", pending >> 20);
         return;
     }
+    if (l->largest < total)
+        l->largest = total;
     l->handed += total;
     while (total) {
         size_t len = total < OUT_PIECE ? total : OUT_PIECE;

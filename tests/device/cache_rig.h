@@ -1,5 +1,6 @@
-/* For the tests of the weight cache: folders that go away again, made-up files with their manifests,
- * and plans that cut a model in three. Functions fail the test when something refuses. */
+/* For the tests of the weight cache: folders that go away again, made-up files with their
+ * manifests, and plans that cut a model in three. Functions fail the test when something
+ * refuses. */
 #ifndef LINGUA_TESTS_CACHE_RIG_H
 #define LINGUA_TESTS_CACHE_RIG_H
 

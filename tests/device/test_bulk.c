@@ -874,7 +874,7 @@ static void dial_giver(struct asker *a, struct hub *hub, const struct place *p)
 static void liars_get_answers_then_the_door(void **state)
 {
     static const uint64_t sizes[] = {1000, 12 << 20};
-    struct folder folder;
+    struct folder folder = {""};
     char path[160];
     struct fake fake;
     struct place p;

@@ -514,7 +514,7 @@ static void a_full_disk_says_so(void **state)
 
 static void folders_that_cannot_be_are_named(void **state)
 {
-    struct folder f;
+    struct folder f = {""};
     struct cache *c;
     char path[128];
 

@@ -1,4 +1,5 @@
-/* The device's speed: measured, remembered with what it depends on, measured anew when that differs. */
+/* The device's speed: measured, remembered with what it depends on, measured anew when that
+ * differs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +44,7 @@ static uint64_t speed_with(int n_threads, const char *folder)
 
 static void speed_is_remembered(void **state)
 {
-    struct folder f;
+    struct folder f = {""};
     char path[128], *text, *number;
     size_t len;
 
