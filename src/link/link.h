@@ -127,7 +127,7 @@ size_t link_pending(const struct link *l);     /* bytes that wait to go out */
 void link_close(struct link *l);               /* what was sent before may be lost */
 void link_close_after_sending(struct link *l); /* or when the far end stops taking it */
 /* Bulk links run behind all others in the event loop, if its base has several priorities
- * (event_base_priority_init). */
+ * (event_base_priority_init with three: the one in the middle is everybody else's). */
 void link_set_bulk(struct link *l);
 void link_set_user(struct link *l, void *user);
 void *link_user(const struct link *l);
