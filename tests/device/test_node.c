@@ -119,6 +119,30 @@ static void expect(struct world *w)
     rig_close(&rig);
 }
 
+static void wait_state(struct world *w, int i, enum node_state state)
+{
+    for (int tries = 0; w->device[i].status.state != state; tries++) {
+        if (tries == 600)
+            fail_msg("state %d, %d wanted: %s", w->device[i].status.state, state,
+                     w->device[i].status.trouble);
+        fake_head_run_ms(&w->head, 50);
+    }
+}
+
+/* What measuring this machine would give, so that not every test measures it again. */
+static void put_profile(const char *folder)
+{
+    char path[192];
+    FILE *f;
+
+    mkdir(folder, 0700);
+    snprintf(path, sizeof path, "%s/profile", folder);
+    f = fopen(path, "we");
+    assert_non_null(f);
+    fprintf(f, "lingua profile 1: %s, 1 threads\nspeed 1000000000\n", model_kernels());
+    fclose(f);
+}
+
 /* Both devices have joined by a token each, and are linked as members. */
 static struct world *world_open(void)
 {
@@ -138,9 +162,11 @@ static struct world *world_open(void)
 
         snprintf(d->folder, sizeof d->folder, "%s/device%d", w->folder, i);
         snprintf(d->cache, sizeof d->cache, "%s/cache", d->folder);
+        put_profile(d->folder);
         fake_head_token(&w->head, &token);
         start(w, i, &token, true);
         fake_head_wait(&w->head, &w->head.member[i].n_greets, 1);
+        wait_state(w, i, NODE_WAITING);
     }
     return w;
 }
@@ -167,16 +193,6 @@ static void check_steps(struct world *w)
         fake_head_step(&w->head, (uint64_t)i + 1, i, 10 + i);
         assert_int_equal(w->head.n_rows, 1);
         assert_memory_equal(w->head.logits, w->expected[i], (size_t)w->n_vocab * sizeof(float));
-    }
-}
-
-static void wait_state(struct world *w, int i, enum node_state state)
-{
-    for (int tries = 0; w->device[i].status.state != state; tries++) {
-        if (tries == 600)
-            fail_msg("state %d, %d wanted: %s", w->device[i].status.state, state,
-                     w->device[i].status.trouble);
-        fake_head_run_ms(&w->head, 50);
     }
 }
 
