@@ -180,7 +180,7 @@ static void bars_update(struct join *j)
 
     bars_begin(&j->bars);
     if (moving && s->total)
-        bars_set(&j->bars, *s->modules ? s->modules : "weights",
+        bars_set(&j->bars, s->state == NODE_FETCHING ? s->coming : s->modules,
                  s->state == NODE_FETCHING ? "fetching" : "loading", s->done, s->total);
     bars_end(&j->bars);
     if (moving)
@@ -205,13 +205,13 @@ static void state_say(struct join *j, const struct node_status *s)
             bars_say(&j->bars, "lost the head %s; trying to reach it again", s->head_name);
         break;
     case NODE_WAITING:
-        if (!was_linked || !j->linked_once)
+        if (*s->name && (!was_linked || !j->linked_once))
             bars_say(&j->bars, "linked to %s as %s; waiting for a part of the model", s->head_name,
                      s->name);
-        j->linked_once = true;
+        j->linked_once |= *s->name != '\0'; /* it comes with the roster */
         break;
     case NODE_FETCHING:
-        bars_say(&j->bars, "gets %s, %s", s->modules, num_bytes(buf, s->total));
+        bars_say(&j->bars, "gets %s", s->coming);
         break;
     case NODE_LOADING:
         bars_say(&j->bars, "loads %s", s->modules);
@@ -236,7 +236,7 @@ static void on_status(void *user, const struct node_status *s)
     struct join *j = user;
 
     j->now = *s;
-    if (s->state != j->shown.state ||
+    if (s->state != j->shown.state || strcmp(s->name, j->shown.name) != 0 ||
         (s->state == NODE_READY && strcmp(s->modules, j->shown.modules) != 0))
         state_say(j, s);
     if (*s->trouble && strcmp(s->trouble, j->shown.trouble) != 0 && !is_looking(j))
