@@ -24,6 +24,7 @@ enum {
     BACKOFF_MAX_MS = 15000,
     BACKOFF_STOPPED_MS = 2000, /* after the head said STOP: it will hardly be back at once */
     NEIGHBOUR_TRY_MS = 1500,   /* per address */
+    NEIGHBOUR_LOST_MS = 2200,  /* longer than the head needs to find that it is the device */
     SILENCE_LOOK_MS = 500,
     STATUS_EVERY_MS = 200,
     CHECKS_MAX = 3, /* of the cache's parts for one epoch, each but the first after fetching anew */

@@ -64,6 +64,7 @@ static void stands(struct neighbour *nb, struct link *l)
     stop_dialling(nb);
     nb->link = l;
     nb->state = NEIGHBOUR_DIRECT;
+    link_set_patience(l, NEIGHBOUR_LOST_MS);
     log_say(&nb->epoch->node->log, "node", "linked with %s at %s (%s)", name_of(nb),
             link_peer_address(l), link_security(l));
     tell_head(nb, WIRE_LINK_DIRECT);
