@@ -177,6 +177,13 @@ export class Cluster {
     }
 }
 
+// The spans of a trace of ours: [{cat, device, step, stage, rows, begin, end}], in ms.
+export function spans(trace) {
+    return trace.traceEvents.filter(e => e.ph === 'X').map(e => ({
+        cat: e.cat, device: e.pid, ...e.args, begin: e.ts / 1000, end: (e.ts + e.dur) / 1000,
+    }));
+}
+
 export const median = list => {
     const s = [...list].sort((a, b) => a - b), n = s.length;
     return n % 2 ? s[(n - 1) / 2] : (s[n / 2 - 1] + s[n / 2]) / 2;

@@ -7,3 +7,7 @@ target_link_libraries(lingua-test-model PRIVATE test_support)
 add_test(NAME live_cluster_net COMMAND node ${CMAKE_SOURCE_DIR}/tests/live/cluster_net.mjs $<TARGET_FILE:lingua>
   $<TARGET_FILE:lingua-netswitch> $<TARGET_FILE:lingua-test-model>)
 set_tests_properties(live_cluster_net PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
+
+add_test(NAME live_cluster_trace COMMAND node ${CMAKE_SOURCE_DIR}/tests/live/cluster_trace.mjs $<TARGET_FILE:lingua>
+  $<TARGET_FILE:lingua-test-model>)
+set_tests_properties(live_cluster_trace PROPERTIES TIMEOUT 300)
