@@ -24,14 +24,10 @@ enum {
     BACKOFF_MAX_MS = 15000,
     BACKOFF_STOPPED_MS = 2000, /* after the head said STOP: it will hardly be back at once */
     NEIGHBOUR_TRY_MS = 1500,   /* per address */
-<<<<<<< HEAD
     NEIGHBOUR_PING_MS = 300,
     /* PINGs in a row that nothing came of: longer than the head takes to notice that a device is
      * gone (CLUSTER_LOST_MS), for that is the better reason to give. */
     NEIGHBOUR_SILENT_MAX = 7,
-=======
-    NEIGHBOUR_LOST_MS = 2200,  /* longer than the head needs to find that it is the device */
->>>>>>> proof3
     SILENCE_LOOK_MS = 500,
     STATUS_EVERY_MS = 200,
     STEPS_SHOWN_MS = 1000, /* the count of steps, while nothing else changes */

@@ -109,11 +109,7 @@ static void stands(struct neighbour *nb, struct link *l)
     stop_timer(nb);
     nb->link = l;
     nb->state = NEIGHBOUR_DIRECT;
-<<<<<<< HEAD
     begin_beat(nb);
-=======
-    link_set_patience(l, NEIGHBOUR_LOST_MS);
->>>>>>> proof3
     log_say(&nb->epoch->node->log, "node", "linked with %s at %s (%s)", name_of(nb),
             link_peer_address(l), link_security(l));
     tell_head(nb, WIRE_LINK_DIRECT);

@@ -481,15 +481,6 @@ void link_set_bulk(struct link *l)
         io_attach(l);
 }
 
-void link_set_patience(struct link *l, int ms)
-{
-    unsigned patience = (unsigned)ms;
-
-    if (l->bev)
-        (void)setsockopt(bufferevent_getfd(l->bev), IPPROTO_TCP, TCP_USER_TIMEOUT, &patience,
-                         sizeof patience);
-}
-
 void link_set_user(struct link *l, void *user)
 {
     l->user = user;
