@@ -182,7 +182,7 @@ static void bars_update(struct join *j)
 
     bars_begin(&j->bars);
     if (moving && s->total)
-        bars_set(&j->bars, *s->modules ? s->modules : "weights",
+        bars_set(&j->bars, s->state == NODE_FETCHING ? s->coming : s->modules,
                  s->state == NODE_FETCHING ? "fetching" : "loading", s->done, s->total);
     bars_end(&j->bars);
     if (moving)
@@ -207,10 +207,10 @@ static void state_say(struct join *j, const struct node_status *s)
             bars_say(&j->bars, "lost the head %s; trying to reach it again", s->head_name);
         break;
     case NODE_WAITING:
-        if (!was_linked || !j->linked_once)
+        if (*s->name && (!was_linked || !j->linked_once))
             bars_say(&j->bars, "linked to %s as %s; waiting for a part of the model", s->head_name,
                      s->name);
-        j->linked_once = true;
+        j->linked_once |= *s->name != '\0'; /* it comes with the roster */
         break;
     case NODE_FETCHING:
         break; /* fetching_say, once it is known what */

@@ -48,6 +48,7 @@ struct node_status {
     enum node_state state;
     char head_name[WIRE_NAME_MAX], name[WIRE_NAME_MAX]; /* "" until known */
     char modules[96];                                   /* "attn.2..ffn.3", "" when none */
+    char coming[96];                                    /* what it fetches, in the same way */
     uint64_t done, total, received;                     /* of fetching or loading, bytes */
     uint64_t steps;
     char trouble[ERR_TEXT_MAX]; /* why not further, "" when all is well */

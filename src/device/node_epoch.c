@@ -236,6 +236,7 @@ static void begin_fetch(struct epoch *e)
     memcpy(opts.model, e->model, sizeof opts.model);
     memcpy(greet.name, n->own_name, sizeof greet.name);
     n->status.done = n->status.total = 0;
+    describe(e, n->status.coming, sizeof n->status.coming);
     e->fetch = fetch_begin(&opts);
     free(source);
     node_update(n);

@@ -24,6 +24,10 @@ enum {
     BACKOFF_MAX_MS = 15000,
     BACKOFF_STOPPED_MS = 2000, /* after the head said STOP: it will hardly be back at once */
     NEIGHBOUR_TRY_MS = 1500,   /* per address */
+    NEIGHBOUR_PING_MS = 300,
+    /* PINGs in a row that nothing came of: longer than the head takes to notice that a device is
+     * gone (CLUSTER_LOST_MS), for that is the better reason to give. */
+    NEIGHBOUR_SILENT_MAX = 7,
     SILENCE_LOOK_MS = 500,
     STATUS_EVERY_MS = 200,
     STEPS_SHOWN_MS = 1000, /* the count of steps, while nothing else changes */
@@ -80,7 +84,10 @@ struct neighbour {
     enum neighbour_state state;
     struct link *link;   /* while DIALLING or DIRECT */
     const char *address; /* DIALLING: those not tried yet, in peer->addresses */
-    struct event *timer; /* DIALLING: enough of this address */
+    struct event *timer; /* DIALLING: enough of this address; DIRECT: time for a PING */
+    int silent;          /* DIRECT: PINGs since anything moved */
+    uint64_t received_seen;
+    size_t pending_seen;
 };
 
 /* What the worker's thread looks at before it loads, alone. */

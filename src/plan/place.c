@@ -6,9 +6,9 @@
  * fewest devices, the least time in all. The first is a dynamic program over cut points on its own;
  * the other two are added up in a second one, over runs that take no longer than that least time.
  *
- * Whether anything fits at all needs no program: the more a device takes, the less is left for those
- * behind it, so each takes as many modules as it can hold. That answers how much is missing, and how
- * large a context would fit, by bisection. */
+ * Whether anything fits at all needs no program: the more a device takes, the less is left for
+ * those behind it, so each takes as many modules as it can hold. That answers how much is missing,
+ * and how large a context would fit, by bisection. */
 #include "plan/place.h"
 
 #include <float.h>
@@ -128,7 +128,7 @@ static uint64_t memory(const struct work *w, int device, int first, int end)
 static bool fits(const struct work *w, int device, int first, int end)
 {
     const struct place_device *d = &w->p->device[device];
-    uint64_t budget = d->memory_bytes;
+    uint64_t budget = d->memory_bytes, need = memory(w, device, first, end);
 
     if (w->private && !d->mine &&
         (w->n_private[end] > w->n_private[first] ||
@@ -136,7 +136,7 @@ static bool fits(const struct work *w, int device, int first, int end)
         return false;
     if (budget && device == w->more_for)
         budget = plus(budget, w->more_bytes);
-    return !budget || memory(w, device, first, end) <= budget;
+    return need < UINT64_MAX && (!budget || need <= budget);
 }
 
 static double seconds(const struct work *w, int device, int first, int end)

@@ -411,15 +411,25 @@ static void test_proportional(void **state)
     struct instance in;
     struct placement q;
 
-    plain(&in, 3);
-    in.device[1].speed = 300 * MIB; /* two for the head (output one of them), three and one */
-    in.device[2].speed = 50 * MIB;
+    plain(&in, 3); /* alike: two modules each, the head's second one being output */
     solve(&in, &q);
     assert_int_equal(q.plan.n_stages, 4);
     assert_int_equal(q.plan.stage[0].end, 1);
-    assert_int_equal(q.plan.stage[1].end, 4);
+    assert_int_equal(q.plan.stage[1].end, 3);
     assert_int_equal(q.plan.stage[2].end, 5);
     assert_int_equal(q.plan.stage[3].device, 0);
+    in.device[0].speed = in.device[2].speed = 1000 * MIB;
+    in.device[1].speed = 100 * MIB; /* ten times slower than the others: nothing */
+    solve(&in, &q);
+    assert_int_equal(q.plan.n_devices, 2);
+    assert_int_equal(q.used[1], 2);
+    assert_int_equal(q.plan.stage[1].first, 2);
+    in.device[0].speed = 200 * MIB; /* two, one and three */
+    in.device[2].speed = 300 * MIB;
+    solve(&in, &q);
+    assert_int_equal(q.plan.stage[0].end, 1);
+    assert_int_equal(q.plan.stage[1].end, 2);
+    assert_int_equal(q.plan.stage[2].end, 5);
 }
 
 static void test_small_head(void **state)
