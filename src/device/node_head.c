@@ -178,7 +178,7 @@ static void on_closed(void *user, struct link *l, enum err e, const char *why)
         pairing ? token_names(&n->token, link_peer(l)) : key_id_equal(&n->known.head, link_peer(l));
 
     forget_link(n);
-    if (!was_open && e == ERR_INPUT && said_by_head) {
+    if (e == ERR_INPUT && said_by_head) {
         if (pairing)
             node_end(n, ERR_INPUT, "%s", why);
         else
@@ -398,19 +398,6 @@ static void stop(struct node *n)
     dial_again(n, false);
 }
 
-static void refused(struct node *n, const struct frame *f)
-{
-    struct wire_refuse m;
-    struct err_text et;
-
-    if (wire_refuse_decode(f, &m, &et))
-        head_lost(n, et.text);
-    else if (m.code == ERR_INPUT)
-        removed(n);
-    else
-        head_lost(n, m.text.text);
-}
-
 /* Those that make sense only to a member that knows who the others are. */
 static enum err take_order(struct node *n, const struct frame *f, struct err_text *et)
 {
@@ -465,9 +452,6 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
         stages_pong(l, f);
         return;
     case FRAME_PONG:
-        return;
-    case FRAME_REFUSE:
-        refused(n, f);
         return;
     case FRAME_ROSTER:
         if (!take_roster(n, f, &et))
