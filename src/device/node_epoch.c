@@ -309,8 +309,8 @@ static enum err check_part(struct check *c, const struct model *m, int part, str
     return ERR_NONE;
 }
 
-/* Runs on the worker's thread: reads what is about to be used, and compares. Part 0 comes first, for
- * it says what the others are. */
+/* Runs on the worker's thread: reads what is about to be used, and compares. Part 0 comes first,
+ * for it says what the others are. */
 static enum err prepare(void *user, struct err_text *et)
 {
     struct check *c = user;

@@ -85,8 +85,8 @@ static void on_retry(evutil_socket_t fd, short what, void *user)
     head_begin(user);
 }
 
-/* At once while there are other addresses to try; then after a pause that doubles each time, give or
- * take a quarter, so that devices which lost their head together do not all come back together. */
+/* At once while there are other addresses to try; then after a pause that doubles each time, give
+ * or take a quarter, so that devices which lost their head together do not come back together. */
 static void dial_again(struct node *n, bool at_once)
 {
     unsigned char luck;
@@ -198,16 +198,16 @@ static void on_silence(evutil_socket_t fd, short what, void *user)
 
     (void)fd;
     (void)what;
-    /* Looks are counted, not time: one long pause of this device is one look, behind which the head's
-     * frames lie waiting to be read. */
+    /* Looks are counted, not time: one long pause of this device is one look, behind which the
+     * head's frames lie waiting to be read. */
     if (++n->silent_looks > HEAD_SILENCE_MS / SILENCE_LOOK_MS)
         head_lost(n, "it stopped answering");
 }
 
 /* ---- pairing ---- */
 
-/* The head has let us in: from here on it knows our key and we know its. This is kept at once, for the
- * token is used up. */
+/* The head has let us in: from here on it knows our key and we know its. This is kept at once, for
+ * the token is used up. */
 static void paired(struct node *n, struct link *l)
 {
     struct err_text et;

@@ -1,5 +1,5 @@
-/* A device's life: paired, fed, linked with its neighbour, passing steps; then everything that can go
- * wrong with its head, its neighbour and its memory. Two devices and a head, in one process. */
+/* A device's life: paired, fed, linked with its neighbour, passing steps; then everything that can
+ * go wrong with its head, its neighbour and its memory. Two devices and a head, in one process. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
