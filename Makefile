@@ -12,7 +12,8 @@ FUZZ_SECONDS ?= 600
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo test test-chat check bench fuzz format install portable join-only-arm64 clean deps deps-check
+.PHONY: all help demo demo-chat test test-chat check bench fuzz format install portable join-only-arm64 clean deps \
+	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
 	@tools/build $(B) $(JOBS)
@@ -23,6 +24,10 @@ help: ## print this list
 
 demo: all ## three devices on this machine tell a story together [MODEL=file.gguf]
 	@tools/demo $(MODEL)
+
+demo-chat: all ## chat with a real model over three devices (fetched once, 323 MB)
+	@tools/chat-model $(B)/models/tinyllama-chat.gguf
+	@tools/demo --chat $(B)/models/tinyllama-chat.gguf
 
 test: all ## run all tests
 	@ctest --test-dir $(B) --output-on-failure --no-label-summary -j 2

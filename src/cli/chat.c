@@ -38,7 +38,7 @@ struct chat {
     struct ll_engine *engine;
     struct ll_session *session;
     int64_t n_max;
-    bool has_template;
+    bool has_template, is_cluster;
     struct ll_message *messages; /* role is a literal, content is ours */
     int n_messages;
     char *text; /* without a template: all that was typed and told */
@@ -192,7 +192,9 @@ static int answer_keep(struct chat *c, const struct answer *a)
 {
     struct ll_error error;
 
-    if (c->has_template)
+    if (c->has_template && a->end == ANSWER_FAILED && !a->n_text)
+        message_drop(c); /* it got no answer, so it may be said again */
+    else if (c->has_template)
         message_add(c, "assistant", a->text);
     else
         text_append(c, a->text);
@@ -206,6 +208,11 @@ static int answer_keep(struct chat *c, const struct answer *a)
         how_to_go_on(c);
     if (a->end == ANSWER_CANCELLED)
         say("stopped");
+    if (a->end == ANSWER_FAILED && c->is_cluster && a->error.code == LL_GONE) {
+        say("%s",
+            a->error.message); /* what was said so far stays; the next message may go through */
+        return -1;
+    }
     if (a->end == ANSWER_FAILED)
         return fail(&a->error);
     if (a->end == ANSWER_UNHEARD)
@@ -231,7 +238,7 @@ static int turn(struct chat *c, const char *line)
         how_to_go_on(c);
         return -1;
     }
-    if (code == LL_GONE)
+    if (code == LL_GONE && !c->is_cluster)
         return fail(&error);
     if (code) {
         say("%s", error.message);
@@ -340,9 +347,10 @@ static int loop(struct chat *c, struct lines *l)
     return status;
 }
 
-int chat(struct ll_engine *engine, struct ll_session *session, int64_t n_max)
+int chat(struct ll_engine *engine, struct ll_session *session, int64_t n_max, bool is_cluster)
 {
-    struct chat c = {.engine = engine, .session = session, .n_max = n_max};
+    struct chat c = {
+        .engine = engine, .session = session, .n_max = n_max, .is_cluster = is_cluster};
     struct lines lines = {0};
     struct ll_engine_info info;
     int status;

@@ -24,6 +24,11 @@ static const struct command {
 } commands[] = {
 #ifndef LINGUA_JOIN_ONLY
     {"run", cmd_run, "generate text, or chat when no prompt is given"},
+    {"serve", cmd_serve, "be the head of a cluster: own the model, let other devices join"},
+#endif
+    {"join", cmd_join, "lend this device to a cluster"},
+#ifndef LINGUA_JOIN_ONLY
+    {"devices", cmd_devices, "who belongs to the cluster and how they are; invite, revoke"},
     {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
     {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},
@@ -56,8 +61,11 @@ static void overview(FILE *f)
         if (commands[i].summary)
             fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
 #ifndef LINGUA_JOIN_ONLY
-    fprintf(f, "\nMODEL is a GGUF file; without one a small storyteller is fetched once and used.\n"
-               "Try: lingua run -p \"Once upon a time\"\n");
+    fprintf(f,
+            "\nMODEL is a GGUF file; without one a small storyteller is fetched once and used.\n"
+            "Try: lingua run -p \"Once upon a time\"\n\n"
+            "Several devices as one: lingua serve on the one that has the model, lingua join on\n"
+            "the others, then lingua run --cluster on the first.\n");
 #endif
 }
 

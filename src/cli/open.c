@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -79,6 +80,60 @@ int engine_open(const char *model, const struct open_options *o, struct ll_engin
     return 0;
 }
 
+static void on_waiting(void *user, const char *text)
+{
+    static bool waits;
+
+    (void)user;
+    if (!waits && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
+        fputc('\n', stderr); /* the prompt or half an answer may stand on this line */
+    waits = *text;
+    if (*text)
+        say("waiting: %s", text);
+    else
+        say("it goes on");
+}
+
+int cluster_engine_open(const struct open_options *o, struct ll_engine **out)
+{
+    struct ll_engine_opts opts = ll_engine_defaults();
+    struct ll_error error;
+
+    opts.cluster = o->cluster;
+    opts.waiting = on_waiting;
+    return ll_engine_open(&opts, out, &error) ? fail(&error) : 0;
+}
+
+void cluster_devices_print(struct ll_engine *engine, FILE *f)
+{
+    static const struct table_column columns[] = {
+        {"device", false},  {"modules", false},  {"weights", true}, {"received", true},
+        {"ms/token", true}, {"bytes/hop", true}, {"link", false},
+    };
+    struct ll_device_info d;
+    struct ll_error error;
+    struct table t;
+    char buf[NUM_MAX];
+
+    table_init(&t, columns, (int)ARRAY_LEN(columns));
+    /* As many as there are now: they come and go. */
+    for (int i = 0; ll_engine_device(engine, i, &d, &error) == LL_OK; i++) {
+        table_row(&t);
+        table_cell(&t, 0, "%s", d.name);
+        table_cell(&t, 1, "%s", *d.modules ? d.modules : "-");
+        table_cell(&t, 2, "%s", num_bytes(buf, d.weight_bytes));
+        table_cell(&t, 3, "%s", num_bytes(buf, d.received_bytes));
+        table_cell(&t, 4, d.decode_ms > 0 ? "%.2f" : "-", d.decode_ms);
+        table_cell(&t, 5, "%s", num_thousands(buf, (uint64_t)(d.sent_bytes_per_row + 0.5)));
+        table_cell(&t, 6, "%s", d.link);
+    }
+    if (t.n_rows)
+        table_print(&t, f);
+    else
+        say("%s", error.message);
+    table_fini(&t);
+}
+
 void devices_print(struct ll_engine *engine, FILE *f)
 {
     static const struct table_column columns[] = {
@@ -119,17 +174,23 @@ json_t *devices_json(struct ll_engine *engine)
     struct ll_device_info d;
 
     ll_engine_info(engine, &info);
-    for (int i = 0; i < info.n_devices; i++) {
-        if (ll_engine_device(engine, i, &d, NULL))
+    for (int i = 0;; i++) {
+        if (ll_engine_device(engine, i, &d, NULL)) {
+            if (i >= info.n_devices) /* a cluster may have grown since it was opened */
+                break;
             continue;
+        }
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f}",
-                            "name", d.name, "modules", d.modules, "pid", d.pid, "threads",
-                            d.n_threads, "weight_bytes", (json_int_t)d.weight_bytes, "kv_bytes",
-                            (json_int_t)d.kv_bytes, "resident_bytes", (json_int_t)d.resident_bytes,
-                            "steps", (json_int_t)d.steps, "rows", (json_int_t)d.rows, "compute_ms",
+            list, json_pack("{s:o, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f, "
+                            "s:I, s:s}",
+                            "name", json_text(d.name, strlen(d.name)), "modules", d.modules, "pid",
+                            d.pid, "threads", d.n_threads, "weight_bytes",
+                            (json_int_t)d.weight_bytes, "kv_bytes", (json_int_t)d.kv_bytes,
+                            "resident_bytes", (json_int_t)d.resident_bytes, "steps",
+                            (json_int_t)d.steps, "rows", (json_int_t)d.rows, "compute_ms",
                             d.compute_ms, "decode_ms", d.decode_ms, "sent_bytes",
-                            (json_int_t)d.sent_bytes, "sent_bytes_per_row", d.sent_bytes_per_row));
+                            (json_int_t)d.sent_bytes, "sent_bytes_per_row", d.sent_bytes_per_row,
+                            "received_bytes", (json_int_t)d.received_bytes, "link", d.link));
     }
     return list;
 }

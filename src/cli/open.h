@@ -15,6 +15,8 @@ struct open_options {
     int64_t threads, ctx; /* 0 = the library's choice */
     int kv;               /* enum ll_kv */
     const char *split;
+    const char *cluster; /* not NULL: the running cluster whose head keeps its state there; "" =
+                            the usual place */
     bool any_ctx; /* speed alone is measured: no warning about a context beyond the trained one */
 };
 
@@ -47,6 +49,9 @@ extern const char *const open_kv_names[]; /* in the order of enum ll_kv */
 /* model NULL = the default model. Returns 0, or says what is wrong and returns the exit status. */
 int engine_open(const char *model, const struct open_options *o, struct ll_engine **out);
 
+/* The same of a running cluster (o->cluster), saying what it waits for. */
+int cluster_engine_open(const struct open_options *o, struct ll_engine **out);
+
 /* The path engine_open would use. gives *path: free with free(). The same returns. */
 int model_path_find(const char *model, char **path);
 
@@ -55,6 +60,7 @@ int fail(const struct ll_error *error);
 
 /* Who held what, and how it went. */
 void devices_print(struct ll_engine *engine, FILE *f);
+void cluster_devices_print(struct ll_engine *engine, FILE *f); /* what matters of a cluster */
 json_t *devices_json(struct ll_engine *engine);
 
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD, because JSON has no other way. */

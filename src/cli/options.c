@@ -1,11 +1,13 @@
 #include "cli/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli/cmd.h"
 #include "cli/say.h"
@@ -66,7 +68,9 @@ static void help_print(const struct command_spec *spec)
         const char *help = o->help;
         char left[64];
 
-        if (o->letter)
+        if (o->kind == OPTION_MAYBE)
+            snprintf(left, sizeof left, "    --%s[=%s]", o->name, argument);
+        else if (o->letter)
             snprintf(left, sizeof left, "-%c, --%s %s", o->letter, o->name, argument);
         else
             snprintf(left, sizeof left, "    --%s %s", o->name, argument);
@@ -94,10 +98,12 @@ static int unknown(const struct command_spec *spec, const char *command, const c
     for (int i = 0; i < spec->n_options && n < WORDS_MAX; i++)
         words[n++] = spec->options[i].name;
     near = typed[1] == '-' ? nearest_word(typed + 2, words, n) : NULL;
+    /* What follows = is not repeated: it could be a secret. */
     if (near)
-        say("%s: unknown option %s; did you mean --%s?", command, typed, near);
+        say("%s: unknown option %.*s; did you mean --%s?", command, (int)strcspn(typed, "="), typed,
+            near);
     else
-        say("%s: unknown option %s", command, typed);
+        say("%s: unknown option %.*s", command, (int)strcspn(typed, "="), typed);
     return usage_error(command);
 }
 
@@ -112,9 +118,33 @@ static bool whole_of(const char *text, int64_t *out)
     return *text && !*end && !errno && strchr("+-0123456789", *text);
 }
 
+/* "512M", "1.5G", "2GiB", "800000000": the letters are powers of 1024. */
+static bool size_of(const char *text, double *out)
+{
+    static const char letters[] = "kmgt";
+    const char *letter;
+    char *end;
+
+    if (!strchr("0123456789", *text))
+        return false;
+    *out = strtod(text, &end);
+    letter = *end ? strchr(letters, tolower((unsigned char)*end)) : NULL;
+    if (letter) {
+        for (int i = 0; i <= letter - letters; i++)
+            *out *= 1024;
+        end++;
+    }
+    return *end == '\0' || strcasecmp(end, "b") == 0 || (letter && strcasecmp(end, "ib") == 0);
+}
+
 static int value_wrong(const char *command, const struct option_spec *o, const char *text)
 {
-    if (o->kind == OPTION_WHOLE)
+    char least[NUM_MAX];
+
+    if (o->kind == OPTION_SIZE)
+        say("%s: --%s takes a size such as 512M or 2G (at least %s), not \"%s\"", command, o->name,
+            num_mib(least, (uint64_t)o->min), text);
+    else if (o->kind == OPTION_WHOLE)
         say("%s: --%s takes a whole number from %.0f to %.0f, not \"%s\"", command, o->name, o->min,
             o->max, text);
     else
@@ -134,7 +164,13 @@ static int value_set(const char *command, const struct option_spec *o, const cha
         *(bool *)o->value = true;
         return -1;
     case OPTION_TEXT:
+    case OPTION_MAYBE:
         *(const char **)o->value = text;
+        return -1;
+    case OPTION_SIZE:
+        if (!size_of(text, &real) || !(real >= o->min && real <= o->max))
+            return value_wrong(command, o, text);
+        *(uint64_t *)o->value = (uint64_t)real;
         return -1;
     case OPTION_WHOLE:
         if (!whole_of(text, &whole) || (double)whole < o->min || (double)whole > o->max)
@@ -215,6 +251,8 @@ int options_parse(const struct command_spec *spec, int argc, char **argv,
             say("%s: --%s takes no value", command, o->name);
             return usage_error(command);
         }
+        if (o->kind == OPTION_MAYBE && !value)
+            value = "";
         if (o->kind != OPTION_FLAG && !value) {
             if (i + 1 == argc) {
                 say("%s: --%s needs a value (%s)", command, o->name, o->argument);

@@ -9,6 +9,8 @@
 enum option_kind {
     OPTION_FLAG,   /* bool: true when given */
     OPTION_TEXT,   /* const char *: borrowed from argv */
+    OPTION_MAYBE,  /* the same, but the value comes by = alone; "" when there is none */
+    OPTION_SIZE,   /* uint64_t: bytes, as 512M or 2G; in [min, max] */
     OPTION_WHOLE,  /* int64_t in [min, max] */
     OPTION_REAL,   /* double in [min, max] */
     OPTION_CHOICE, /* int: index of one of choices */

@@ -17,7 +17,7 @@
 
 struct run {
     struct open_options open;
-    const char *model, *prompt_arg, *file;
+    const char *model, *prompt_arg, *file, *state, *trace;
     int64_t n_max, top_k, seed;
     double temp, top_p, min_p;
     bool json;
@@ -26,13 +26,38 @@ struct run {
     struct ll_sampling sampling;
 };
 
-static const char usage[] = "run [MODEL] [-p TEXT | --file FILE] [OPTIONS]";
+static const char usage[] = "run [MODEL | --cluster] [-p TEXT | --file FILE] [OPTIONS]";
 static const char about[] =
     "Generates text. With a prompt (-p, --file, or stdin when it is not a terminal) the text is\n"
     "continued exactly as given, also by a chat model. Without one it is a chat, in the model's "
     "own\n"
     "chat format. The text goes to stdout, everything else to stderr; Ctrl-C stops an answer.\n"
     "Exit status: 0, 1 on failure, 2 for a wrong command line, 130 when stopped by Ctrl-C.";
+
+/* What the head has settled already cannot be chosen here. */
+static int cluster_check(struct run *r)
+{
+    const char *settled = r->open.split     ? "--split"
+                          : r->open.ctx     ? "--ctx"
+                          : r->open.threads ? "--threads"
+                          : r->open.kv      ? "--kv"
+                                            : NULL;
+
+    if (r->state && !r->open.cluster)
+        say("run: --state belongs to --cluster");
+    else if (r->trace && !r->open.cluster)
+        say("run: --trace belongs to --cluster");
+    else if (r->open.cluster && r->model)
+        say("run: the cluster has its model already (lingua serve MODEL); leave out \"%s\", or "
+            "give "
+            "the cluster's folder as --cluster=DIR",
+            r->model);
+    else if (r->open.cluster && settled)
+        say("run: %s is not for --cluster: the head decides it (lingua serve)", settled);
+    else
+        return -1;
+    return STATUS_USAGE;
+}
 
 static int parse(struct run *r, int argc, char **argv)
 {
@@ -56,6 +81,11 @@ static int parse(struct run *r, int argc, char **argv)
         OPTION_THREADS(&r->open),
         OPTION_KV(&r->open),
         OPTION_SPLIT(&r->open),
+        {"cluster", 0, OPTION_MAYBE, &r->open.cluster, 0, 0, NULL, "DIR",
+         "use the cluster whose head (lingua serve) runs on this\nmachine; DIR is its --state"},
+        {"state", 0, OPTION_TEXT, &r->state, 0, 0, NULL, "DIR", "the same as --cluster=DIR"},
+        {"trace", 0, OPTION_TEXT, &r->trace, 0, 0, NULL, "FILE",
+         "with --cluster: write what every stage did, for Perfetto\nor chrome://tracing"},
         {"json", 0, OPTION_FLAG, &r->json, 0, 0, NULL, NULL,
          "one JSON object at the end instead of text"},
     };
@@ -70,7 +100,7 @@ static int parse(struct run *r, int argc, char **argv)
         say("run: give the prompt by -p or by --file, not both");
         return STATUS_USAGE;
     }
-    return -1;
+    return cluster_check(r);
 }
 
 /* Finds the prompt; r->prompt stays NULL for a chat. */
@@ -144,6 +174,14 @@ static int json_result(struct ll_engine *engine, struct ll_session *session, con
     return json_print(o);
 }
 
+static void who_print(struct ll_engine *engine, const struct run *r)
+{
+    if (r->open.cluster)
+        cluster_devices_print(engine, stderr);
+    else if (r->open.split)
+        devices_print(engine, stderr);
+}
+
 /* After the text: why it ended, who worked on it, and how fast. Returns the exit status. */
 static int epilogue(struct ll_engine *engine, struct ll_session *session, const struct run *r,
                     const struct answer *a)
@@ -165,8 +203,8 @@ static int epilogue(struct ll_engine *engine, struct ll_session *session, const 
         return fail(&a->error);
     if (a->end == ANSWER_CONTEXT)
         context_full(&info);
-    if (r->open.split && !r->json)
-        devices_print(engine, stderr);
+    if (!r->json)
+        who_print(engine, r);
     answer_report(a, r->temp > 0 ? &r->sampling.seed : NULL);
     return a->end == ANSWER_CANCELLED ? STATUS_INTERRUPTED : status;
 }
@@ -199,9 +237,30 @@ static int converse(struct ll_engine *engine, struct ll_session *session, const 
     int status;
 
     interrupts_take(2);
-    status = chat(engine, session, r->n_max);
-    if (r->open.split)
-        devices_print(engine, stderr);
+    status = chat(engine, session, r->n_max, r->open.cluster != NULL);
+    who_print(engine, r);
+    return status;
+}
+
+static int answered(struct ll_engine *engine, struct ll_session *session, const struct run *r)
+{
+    return r->prompt ? complete(engine, session, r) : converse(engine, session, r);
+}
+
+/* The trace is written also when the answer failed: that is when it is looked at. */
+static int traced(struct ll_engine *engine, struct ll_session *session, const struct run *r)
+{
+    struct ll_error error;
+    int status;
+
+    if (!r->trace)
+        return answered(engine, session, r);
+    if (ll_engine_trace_begin(engine, &error))
+        return fail(&error);
+    status = answered(engine, session, r);
+    if (ll_engine_trace_write(engine, r->trace, &error))
+        return fail(&error);
+    say("the trace is in %s; https://ui.perfetto.dev and chrome://tracing show it", r->trace);
     return status;
 }
 
@@ -224,13 +283,16 @@ int cmd_run(int argc, char **argv)
     if (status >= 0)
         goto out;
     sampling_fill(&r);
-    status = engine_open(r.model, &r.open, &engine);
+    if (r.open.cluster && !*r.open.cluster && r.state)
+        r.open.cluster = r.state;
+    status = r.open.cluster ? cluster_engine_open(&r.open, &engine)
+                            : engine_open(r.model, &r.open, &engine);
     if (status)
         goto out;
     if (ll_session_open(engine, &r.sampling, &session, &error))
         status = fail(&error);
     else
-        status = r.prompt ? complete(engine, session, &r) : converse(engine, session, &r);
+        status = traced(engine, session, &r);
 out:
     ll_session_close(session);
     ll_engine_close(engine);

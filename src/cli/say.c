@@ -106,6 +106,8 @@ const char *num_duration(char buf[NUM_MAX], double s)
 
     if (whole < 60)
         snprintf(buf, NUM_MAX, "%d s", whole);
+    else if (whole < 3600 && whole % 60 == 0)
+        snprintf(buf, NUM_MAX, "%d min", whole / 60);
     else if (whole < 3600)
         snprintf(buf, NUM_MAX, "%d min %d s", whole / 60, whole % 60);
     else

@@ -10,10 +10,16 @@
  * slot changes, so that what follows finds every stage alike. What the rows left behind then
  * differs from stage to stage; the head empties the slots the step touched.
  *
+ * Tags: a step may say, by opaque numbers its head made, what prefix each run of rows stands on and
+ * what prefix each row completes. The stage keeps the latter per slot and position, moves them with
+ * the slots, and fails a step whose former is not what it holds: then head and stage disagree about
+ * the slot, and whatever came out would be another conversation's.
+ *
  * Belongs to one thread at a time, together with its struct compute. */
 #ifndef LINGUA_DEVICE_EXECUTOR_H
 #define LINGUA_DEVICE_EXECUTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -36,6 +42,12 @@ MUST_CHECK enum err executor_open(const struct model *m, struct compute *c, cons
                                   int device, const struct executor_opts *opts,
                                   struct executor **out, struct err_text *et);
 void executor_close(struct executor *x); /* NULL is fine */
+
+/* A new epoch over the same weights: steps are numbered from 1 again, every slot is empty, the
+ * counters go on. False, and nothing was done, when under plan p (checked) this device is to hold
+ * other modules, or slots of another shape, than it does. */
+MUST_CHECK bool executor_restart(struct executor *x, const struct plan *p, int device,
+                                 const struct segment_opts *segment);
 
 /* Runs s at stage s->stage, which is this device's. Afterwards s is what goes to stage + 1:
  * s->stage is one more, s->in holds the outputs (borrowed until the next run), or s->code says why

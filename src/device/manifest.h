@@ -36,7 +36,8 @@ struct manifest {
     } * part; /* (n_parts) */
 };
 
-/* Hashes the whole file. progress may be NULL; a call that returns false stops it (ERR_CANCELLED). */
+/* Hashes the whole file. progress may be NULL; a call that returns false stops it
+ * (ERR_CANCELLED). */
 MUST_CHECK enum err manifest_make(const char *path,
                                   bool (*progress)(void *user, uint64_t done, uint64_t total),
                                   void *user, struct manifest **out, struct err_text *et);

@@ -5,14 +5,17 @@
  *                                                    state      what is in it
  *
  * `state` holds, per part, how many of its bytes have come (u64), when it was last used (u64,
- * seconds since 1970) and whether it was checked (u64, 0 or 1); it is written after the bytes it
- * speaks of, so that a process killed in mid-transfer goes on where it was. Should the machine die
- * instead, the check finds what is not true. Bytes of a part come in order.
+ * seconds since 1970) and whether it was checked (u64, 0 or 1), little-endian; it is written after
+ * the bytes it speaks of, so that a process killed in mid-transfer goes on where it was. Should
+ * the machine die instead, the check finds what is not true. Bytes of a part come in order.
  *
- * What has not been used for longest makes room when the limit is met: whole parts, of any model,
- * by punching holes; never what the caller holds on to. Belongs to one thread; mirror_check and
- * mirror_read may run on another while no write is under way. One process at a time (a lock file);
- * a second one gets ERR_FILE. */
+ * What has not been used for longest makes room when the limit is met, or when the disk is full:
+ * whole parts, of any model, by punching holes; never what an open handle holds on to
+ * (mirror_hold). A model of which nothing is left goes altogether.
+ *
+ * A struct mirror is a handle; a model may have several. All of a cache belongs to one thread;
+ * mirror_check and mirror_read may run on another while nothing is written or makes room. One
+ * process at a time (a lock file); a second one gets ERR_FILE. */
 #ifndef LINGUA_DEVICE_MIRROR_H
 #define LINGUA_DEVICE_MIRROR_H
 
@@ -34,17 +37,27 @@ MUST_CHECK enum err cache_find(struct cache *c, const uint8_t id[WIRE_KEY_BYTES]
 /* Begins one (or opens the one there is). */
 MUST_CHECK enum err cache_add(struct cache *c, const struct manifest *m, struct mirror **out,
                               struct err_text *et);
-/* Makes room for bytes more, not touching keep's parts that need[] marks (need may be NULL: none of
- * keep's). ERR_LIMIT when even that does not reach: says the limit, what is needed and what to do. */
+/* Makes room for bytes more, not touching keep's parts that need[] marks (need may be NULL: none
+ * of keep's; keep may be NULL). ERR_LIMIT when even that does not reach: says the limit, what is
+ * needed and what to do. ERR_FILE: the disk itself has less than that. */
 MUST_CHECK enum err cache_make_room(struct cache *c, uint64_t bytes, const struct mirror *keep,
                                     const uint8_t *need, struct err_text *et);
-void mirror_close(struct mirror *m);
+void mirror_close(struct mirror *m); /* NULL is fine */
 
 const struct manifest *mirror_manifest(const struct mirror *m);
 const char *mirror_path(const struct mirror *m);   /* of model.gguf */
 bool mirror_has(const struct mirror *m, int part); /* complete and checked */
 uint64_t mirror_received(const struct mirror *m, int part);
 void mirror_use(struct mirror *m, int part); /* was used now */
+/* Until this handle is closed, or holds others, the parts that need[] marks make room for nothing:
+ * they are mapped, or soon will be. (device/bulk.h holds what it was asked to fetch.) */
+void mirror_hold(struct mirror *m, const uint8_t *need);
+/* What came of a part before this process began must be read again before more is written, as the
+ * hash goes over all of it. mirror_write does that by itself, in one go; this does at most max
+ * bytes at a time, for whoever must not be held up. True when nothing is left to do. */
+bool mirror_resume(struct mirror *m, int part, size_t max);
+/* Forgets what came of a part. */
+void mirror_forget(struct mirror *m, int part);
 
 /* The next bytes of a part; offset must be what mirror_received says. *complete when that was the
  * last of it and it is right. ERR_FILE: the disk is full (says so, and how much is missing) or

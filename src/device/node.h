@@ -15,7 +15,10 @@
  *   6. The head's PINGs are answered from the event loop, so that a long step is no silence. No ping
  *      for HEAD_SILENCE_MS: the head is lost; links to neighbours are closed (their roster could be
  *      old) and 2 begins again.
- *   7. The head refuses it as revoked: it forgets the cluster and ends with ERR_INPUT saying so. */
+ *   7. The head refuses it as revoked: it forgets the cluster and ends with ERR_INPUT saying so (with a
+ *      token that is still good it pairs anew instead). So does a token that is refused.
+ *   8. STOP: the head ends for now. What its model took is given back, LEAVE is said, and 2 begins
+ *      again, at first after a longer pause. */
 #ifndef LINGUA_DEVICE_NODE_H
 #define LINGUA_DEVICE_NODE_H
 
@@ -45,6 +48,7 @@ struct node_status {
     enum node_state state;
     char head_name[WIRE_NAME_MAX], name[WIRE_NAME_MAX]; /* "" until known */
     char modules[96];                                   /* "attn.2..ffn.3", "" when none */
+    char coming[96];                                    /* what it fetches, in the same way */
     uint64_t done, total, received;                     /* of fetching or loading, bytes */
     uint64_t steps;
     char trouble[ERR_TEXT_MAX]; /* why not further, "" when all is well */
@@ -71,7 +75,8 @@ MUST_CHECK enum err node_open(struct event_base *base, const struct node_opts *o
                               struct node **out, struct err_text *et);
 /* Heads that discovery has found, while no address is known or the known ones do not answer. */
 void node_found(struct node *n, const char *address);
-/* Says LEAVE and closes; what is cached stays. */
+/* Says LEAVE and closes; what is cached stays. Not from within the event loop, which it turns for a
+ * moment so that the word goes out. */
 void node_close(struct node *n);
 /* Why it ended by itself; ERR_NONE while it lives. The event loop is told to stop when it does. */
 enum err node_ended(const struct node *n, struct err_text *et);

@@ -77,12 +77,17 @@ void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX])
     snprintf(buf, ADDRESS_MAX, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, c->port);
 }
 
+int64_t cluster_token_life_us(const struct cluster *c)
+{
+    return c->opts.token_life_s ? (int64_t)c->opts.token_life_s * 1000000 : TOKEN_LIFE_US_DEFAULT;
+}
+
 void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell)
 {
     char address[ADDRESS_MAX];
     struct token t;
 
-    token_book_make(&c->tokens, clock_us(), TOKEN_LIFE_US_DEFAULT, &t);
+    token_book_make(&c->tokens, clock_us(), cluster_token_life_us(c), &t);
     token_text(&t, buf);
     token_wipe(&t);
     cluster_address(c, address);
@@ -166,14 +171,20 @@ static enum err take_ping(struct member *m, const struct frame *f, struct err_te
 
 static enum err take_leave(struct member *m, const struct frame *f, struct err_text *et)
 {
+    struct cluster *c = m->cluster;
     struct wire_leave leave;
+    struct err_text text;
     enum err e = wire_leave_decode(f, &leave, et);
 
     if (e)
         return e;
+    (void)err_set(&text, ERR_GONE, "%s left (%.200s)", m->able.name, leave.text.text);
     link_close_after_sending(m->link);
     m->link = NULL;
-    cluster_member_down(m, "left on purpose");
+    /* It will not be back soon: nobody waits for it, as they would for one that was lost. */
+    if (m->up && epoch_device(&c->running, m->id) >= 0)
+        cluster_feed_member(c, CORE_FAILED, m->id, c->running.number, ERR_GONE, text.text);
+    cluster_member_down(m, "left");
     return ERR_NONE;
 }
 
@@ -279,13 +290,6 @@ static void ignore_closed(void *user, struct link *link, enum err e, const char 
 
 static const struct link_calls paired_calls = {.frame = ignore_frame, .closed = ignore_closed};
 
-static void refuse(struct cluster *c, struct link *l, const char *name, enum err e,
-                   const char *text)
-{
-    log_say(&c->opts.log, "link", "refused %s at %s: %s", name, link_peer_address(l), text);
-    link_refuse(l, e, text);
-}
-
 static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
 {
     uint8_t exported[TOKEN_EXPORT_BYTES];
@@ -302,7 +306,7 @@ static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
         e = roster_add(c->roster, link_peer(l), g->name, given, &et);
     OPENSSL_cleanse(exported, sizeof exported);
     if (e) {
-        refuse(c, l, g->name, e, et.text);
+        link_refuse(l, e, et.text);
         return;
     }
     log_say(&c->opts.log, "cluster", "%s is paired now (%s, key %s)", given, link_peer_address(l),
@@ -344,7 +348,7 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     if (!m)
         m = member_new(c, link_peer(l));
     if (!m) {
-        refuse(c, l, g->name, ERR_LIMIT, "this head has seen too many devices; restart it");
+        link_refuse(l, ERR_LIMIT, "this head has seen too many devices; restart it");
         return;
     }
     if (m->link) { /* it was quicker to come back than we to notice */
@@ -362,6 +366,7 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     m->trouble[0] = '\0';
     m->drained = false;
     memset(&m->phase, 0, sizeof m->phase);
+    memset(&m->running, 0, sizeof m->running);
     neighbour_address(m, l);
     link_welcome(l, WIRE_CONTROL, &member_calls, m);
     send_roster(c, l);
@@ -407,7 +412,7 @@ static void on_bulk_closed(void *user, struct link *link, enum err e, const char
 static const struct link_calls bulk_calls = {
     .frame = on_bulk_frame, .drained = on_bulk_drained, .closed = on_bulk_closed};
 
-static void take_bulk(struct cluster *c, struct link *l, const struct wire_greet *g)
+static void take_bulk(struct cluster *c, struct link *l)
 {
     struct bulk_link *b = NULL;
 
@@ -415,7 +420,7 @@ static void take_bulk(struct cluster *c, struct link *l, const struct wire_greet
         if (!c->bulk[i].link)
             b = &c->bulk[i];
     if (!b) {
-        refuse(c, l, g->name, ERR_LIMIT, "too many bulk links; try again");
+        link_refuse(l, ERR_LIMIT, "too many bulk links; try again");
         return;
     }
     b->cluster = c;
@@ -433,15 +438,15 @@ static void on_greeted(void *user, struct link *l, const struct wire_greet *g)
     if (g->purpose == WIRE_FOR_PAIR)
         pair(c, l, g);
     else if (!entry || key_id_equal(link_peer(l), identity_key(c->identity)))
-        refuse(c, l, g->name, ERR_INPUT,
-               "this device does not belong to the cluster (or no longer does): pair it with a "
-               "token");
+        link_refuse(l, ERR_INPUT,
+                    "this device does not belong to the cluster (or no longer does): pair it with "
+                    "a token");
     else if (g->purpose == WIRE_FOR_MEMBER)
         take_member(c, l, g, entry);
     else if (g->purpose == WIRE_FOR_BULK)
-        take_bulk(c, l, g);
+        take_bulk(c, l);
     else
-        refuse(c, l, g->name, ERR_UNSUPPORTED, "a head takes steps by the member's own link");
+        link_refuse(l, ERR_UNSUPPORTED, "a head takes steps by the member's own link");
 }
 
 static const struct link_calls door_calls = {.greeted = on_greeted, .closed = ignore_closed};
@@ -629,7 +634,8 @@ static void begin(struct cluster *c)
     const struct timeval every = {CLUSTER_PING_MS / 1000, CLUSTER_PING_MS % 1000 * 1000};
     struct core_opts opts = {.n_slots = c->segment.n_slots,
                              .n_ctx = c->segment.n_ctx,
-                             .n_rows_max = c->segment.n_rows_max};
+                             .n_rows_max = c->segment.n_rows_max,
+                             .n_vocab = model_shape(c->model)->n_vocab};
 
     CHECK(getrandom(opts.tag_key, sizeof opts.tag_key, 0) == sizeof opts.tag_key);
     c->core = core_new(&opts);

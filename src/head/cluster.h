@@ -43,6 +43,7 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
+    int token_life_s; /* 0 = as link/token.h has it */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */
     /* A token was used up (or none is open yet): a fresh one to show. May be NULL. */

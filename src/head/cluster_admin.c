@@ -262,7 +262,7 @@ static void do_invite(struct client *cl, uint64_t number)
     cluster_address(c, address);
     send_json(cl, number,
               json_pack("{s:s, s:s, s:I}", "token", text, "address", address, "expires_s",
-                        (json_int_t)(TOKEN_LIFE_US_DEFAULT / 1000000)));
+                        (json_int_t)(cluster_token_life_us(c) / 1000000)));
     OPENSSL_cleanse(text, sizeof text);
 }
 

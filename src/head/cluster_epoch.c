@@ -99,11 +99,11 @@ int epoch_device(const struct epoch *e, int member)
 
 /* ---- solving ---- */
 
-/* Whom the core would like to use, as the placement sees them; [0] must be the head. */
-static void describe(struct cluster *c, const struct core_action *a, struct place_device *devices)
+/* Whom the core would like to use, as the placement sees them; [0] is the head. */
+static void describe(struct cluster *c, const int *candidates, int n, struct place_device *devices)
 {
-    for (int i = 0; i < a->n; i++) {
-        const struct member *m = &c->member[a->members[i]];
+    for (int i = 0; i < n; i++) {
+        const struct member *m = &c->member[candidates[i]];
         const struct wire_member *entry =
             roster_find(c->roster, m->id ? &m->key : identity_key(c->identity));
 
@@ -115,17 +115,26 @@ static void describe(struct cluster *c, const struct core_action *a, struct plac
     }
 }
 
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
 static void solve(struct cluster *c, const struct core_action *a)
 {
     struct place_device devices[MEMBERS_MAX];
     struct placement *found = mem_zalloc(1, sizeof *found);
     struct place_problem problem = c->problem;
     struct core_event event = {.kind = CORE_PLANNED, .ticket = a->ticket};
-    int members[PLAN_DEVICES_MAX];
+    int members[PLAN_DEVICES_MAX], candidates[MEMBERS_MAX];
     struct err_text et = {{0}};
 
-    CHECK(a->n >= 1 && a->members[0] == 0);
-    describe(c, a, devices);
+    /* In the order they first came, so that the same devices get the same plan. */
+    CHECK(a->n >= 1 && a->n <= MEMBERS_MAX);
+    memcpy(candidates, a->members, (size_t)a->n * sizeof candidates[0]);
+    qsort(candidates, (size_t)a->n, sizeof candidates[0], by_number);
+    CHECK(candidates[0] == 0);
+    describe(c, candidates, a->n, devices);
     problem.n_devices = a->n;
     problem.device = devices;
     event.code = place_solve(&problem, found, &et);
@@ -135,7 +144,7 @@ static void solve(struct cluster *c, const struct core_action *a)
         event.plan = &found->plan;
         event.members = members;
         for (int d = 0; d < found->plan.n_devices; d++) {
-            members[d] = a->members[found->used[d]];
+            members[d] = candidates[found->used[d]];
             c->member[members[d]].planned_bytes = found->memory_bytes[d];
         }
     }
@@ -312,9 +321,12 @@ void cluster_take_phase(struct member *m, const struct wire_phase *p)
         cluster_feed_member(c, CORE_FETCHED, m->id, p->epoch, ERR_NONE, NULL);
         break;
     case WIRE_PHASE_READY:
+        m->running = *p;
         cluster_feed_member(c, CORE_READY, m->id, p->epoch, ERR_NONE, NULL);
         break;
     case WIRE_PHASE_FAILED:
+        if (p->epoch == c->running.number)
+            m->running = *p;
         memcpy(m->trouble, p->text.text, sizeof m->trouble);
         cluster_feed_member(c, CORE_FAILED, m->id, p->epoch, p->code, p->text.text);
         break;
@@ -329,8 +341,7 @@ static void link_lost(struct cluster *c, struct member *m, const struct member *
 {
     struct err_text text;
 
-    (void)err_set(&text, ERR_GONE, "the link between %s and %s broke", m->able.name,
-                  other->able.name);
+    (void)err_set(&text, ERR_GONE, "%s lost its link to %s", m->able.name, other->able.name);
     /* Steps may have been lost with it. The core takes it as a loss and a return, which begins a new
      * epoch of the same plan; its links are then made anew, or relayed. */
     cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, text.text);
@@ -394,6 +405,8 @@ static void own_loaded(void *user, uint32_t epoch, enum err e, const char *why)
     p->phase = e ? WIRE_PHASE_FAILED : WIRE_PHASE_READY;
     p->weight_bytes = c->member[0].report.weight_bytes;
     p->kv_bytes = c->member[0].report.kv_bytes;
+    if (!e)
+        c->member[0].running = *p;
     cluster_feed_member(c, e ? CORE_FAILED : CORE_READY, 0, epoch, e, why);
 }
 

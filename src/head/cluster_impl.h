@@ -40,7 +40,8 @@ struct member {
     struct wire_greet able;
     char address[ADDRESS_MAX]; /* where neighbours reach it */
     char trouble[ERR_TEXT_MAX];
-    struct wire_phase phase;
+    struct wire_phase phase;   /* of the newest epoch it was given a part in */
+    struct wire_phase running; /* its last word on the one that runs: ready */
     struct wire_report report;
     int64_t heard_us, asked_us; /* heard: the last sign of life */
     uint64_t received_seen;
@@ -137,6 +138,7 @@ void cluster_changed(struct cluster *c);
 struct member *cluster_member_named(struct cluster *c, const char *name);
 void cluster_member_down(struct member *m, const char *text);
 void cluster_send_roster(struct cluster *c);
+int64_t cluster_token_life_us(const struct cluster *c);
 /* A fresh token, its text in buf, told to `invited` when tell is set. */
 void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell);
 void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);

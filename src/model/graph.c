@@ -135,6 +135,14 @@ static struct ggml_tensor *multiply(struct builder *b, struct ggml_tensor *w, st
                           GGML_N_TASKS_MAX, NULL);
 }
 
+struct ggml_tensor *graph_multiply(struct ggml_context *ctx, struct ggml_tensor *w,
+                                   struct ggml_tensor *x)
+{
+    struct builder b = {.ctx = ctx};
+
+    return multiply(&b, w, x);
+}
+
 /* W x + bias; W (n_in, n_out), x (n_in, rows) -> (n_out, rows). */
 static struct ggml_tensor *linear(struct builder *b, struct ggml_tensor *w,
                                   struct ggml_tensor *bias, struct ggml_tensor *x)

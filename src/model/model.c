@@ -240,6 +240,22 @@ const struct module_info *model_module(const struct model *m, int i)
     return &m->modules[i];
 }
 
+void model_module_tensors(const struct model *m, int i,
+                          void (*tensor)(void *user, const struct mf_tensor *t), void *user)
+{
+    const struct module_info *mi = model_module(m, i);
+
+    for (int r = 0; r < ROLES_END; r++) {
+        const struct mf_tensor *t;
+
+        if (tensors_module(r) != mi->kind)
+            continue;
+        t = r == T_OUTPUT ? model_output_tensor(m) : tensors_get(&m->bound, r, mi->layer);
+        if (t)
+            tensor(user, t);
+    }
+}
+
 int model_edges(const struct model *m, int i, struct edge edges[EDGES_MAX])
 {
     CHECK(i > 0 && i < m->n_modules);

@@ -18,6 +18,7 @@
 
 struct model;
 struct modelfile;
+struct mf_tensor;
 
 enum module_kind { MODULE_EMBED, MODULE_ATTN, MODULE_FFN, MODULE_OUTPUT };
 enum kv_type { KV_F16, KV_Q8_0, KV_F32 };
@@ -64,6 +65,10 @@ const struct model_shape *model_shape(const struct model *m);
 const struct modelfile *model_file(const struct model *m);
 int model_n_modules(const struct model *m); /* 2 * n_layers + 2 */
 const struct module_info *model_module(const struct model *m, int i);
+/* Names each tensor of the file that module i needs at hand, once: for a tied output the embedding's
+ * too, for every attn the rotary factors, which all of them share. */
+void model_module_tensors(const struct model *m, int i,
+                          void (*tensor)(void *user, const struct mf_tensor *t), void *user);
 /* The tensors that cross the cut in front of module i (0 < i < n_modules). Returns how many. */
 int model_edges(const struct model *m, int i, struct edge edges[EDGES_MAX]);
 /* KV bytes one position of one slot takes in module i; 0 unless it is an attn. */

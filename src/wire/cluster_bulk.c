@@ -78,7 +78,7 @@ static int find_bytes(const uint8_t *message, size_t len, uint64_t field, const 
             n = 4;
             break;
         case PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED:
-            if (!varint(message, len, &at, &n) || n > len - at)
+            if (!varint(message, len, &at, &n))
                 return -1;
             if (key >> KEY_BITS == field) {
                 *out = message + at;

@@ -365,10 +365,8 @@ static void put_family_keys(struct gguf_context *g, enum tiny_variant v)
     }
 }
 
-static void put_keys(struct gguf_context *g, enum tiny_variant v)
+static void put_keys(struct gguf_context *g, enum tiny_variant v, const struct spec *s)
 {
-    const struct spec *s = &specs[v];
-
     gguf_set_val_str(g, "general.architecture", s->arch);
     /* Not the variant's name: llama.cpp expects particular tokens in a model called "phi3". */
     gguf_set_val_str(g, "general.name", "tiny");
@@ -401,15 +399,23 @@ static void put_keys(struct gguf_context *g, enum tiny_variant v)
 
 void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed)
 {
+    tiny_write_layers(path, v, type, seed, specs[v].n_layers);
+}
+
+void tiny_write_layers(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed,
+                       int n_layers)
+{
+    struct spec spec = specs[v];
     struct writer w = {
         .gguf = gguf_init_empty(),
         .ctx = context_new((size_t)64 << 20, false),
-        .spec = &specs[v],
+        .spec = &spec,
         .type = type,
         .rng = {seed},
     };
 
-    put_keys(w.gguf, v);
+    spec.n_layers = n_layers;
+    put_keys(w.gguf, v, &spec);
     put_tensors(&w);
     if (!gguf_write_to_file(w.gguf, path, false))
         die("cannot write", path);

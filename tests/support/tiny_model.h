@@ -45,6 +45,9 @@ const char *tiny_arch(enum tiny_variant v); /* general.architecture */
  * quantisers do), norms and biases in F32. Exits the test program when the file cannot be
  * written. */
 void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed);
+/* With another number of layers than the variant usually has. */
+void tiny_write_layers(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed,
+                       int n_layers);
 
 enum tiny_edit_kind {
     TINY_DROP_TENSOR,

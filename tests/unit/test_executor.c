@@ -19,7 +19,8 @@ struct bench {
     struct executor *device[2];
     int32_t slot[4], pos[4], token[4];
     uint8_t want[4];
-    struct batch batch;
+    uint64_t tag[8];
+    int n_tags;
 };
 
 static void bench_open(struct bench *b, const char *model)
@@ -195,6 +196,166 @@ static void test_copy_comes_before_the_rows(void **state)
     bench_close(&b);
 }
 
+/* A tag per prefix as a head might make it: of all that was put into the slot, in order. */
+static uint64_t toy_tag(int story, int len)
+{
+    return len ? (uint64_t)(story + 1) * 1000003u + (uint64_t)len : 77;
+}
+
+/* Gives s the tags of rows that tell the given story from their positions on. */
+static void put_tags(struct bench *b, struct step *s, int story)
+{
+    b->n_tags = 0;
+    for (int i = 0; i < s->n_rows; i++) {
+        if (i == 0 || b->slot[i] != b->slot[i - 1] || b->pos[i] != b->pos[i - 1] + 1)
+            b->tag[b->n_tags++] = toy_tag(story, b->pos[i]);
+        b->tag[b->n_tags++] = toy_tag(story, b->pos[i] + 1);
+    }
+    s->tag = b->tag;
+    s->n_tags = b->n_tags;
+}
+
+static void run_story(struct bench *b, uint64_t number, int pos, int n_rows, int story, enum err e)
+{
+    struct step s = make_step(b, number, pos, n_rows);
+
+    put_tags(b, &s, story);
+    run_through(b, &s);
+    assert_int_equal(s.code, e);
+    if (e)
+        assert_non_null(strstr(s.reason.text, "slot 0 does not hold"));
+}
+
+static void test_tags(void **state)
+{
+    struct bench b;
+    struct step s;
+
+    (void)state;
+    bench_open(&b, "toy layers=3");
+    run_story(&b, 1, 0, 2, 0, ERR_NONE);
+    run_story(&b, 2, 2, 1, 0, ERR_NONE);
+    run_story(&b, 3, 3, 1, 1, ERR_PROTO); /* another story */
+    run_story(&b, 4, 3, 1, 0, ERR_NONE);  /* what stands before it is untouched */
+    run_story(&b, 5, 2, 1, 0, ERR_NONE);  /* back, over what was there */
+    run_story(&b, 6, 0, 2, 1, ERR_NONE);  /* at 0 any story may begin */
+    run_story(&b, 7, 2, 1, 0, ERR_PROTO);
+    s = make_step(&b, 8, 2, 1); /* not checked: what it leaves is not known */
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_NONE);
+    run_story(&b, 9, 3, 1, 1, ERR_PROTO);
+    s = make_step(&b, 10, 2, 1);
+    put_tags(&b, &s, 1);
+    s.n_tags++;
+    assert_int_equal(run(&b, &s), ERR_PROTO); /* that many tags belong to no such rows */
+    bench_close(&b);
+}
+
+static void test_tags_go_with_the_slots(void **state)
+{
+    struct bench b;
+    struct step s;
+    struct slot_op ops[] = {{SLOT_OP_COPY, 0, 1, 2}, {SLOT_OP_TRUNCATE, 0, 0, 1}};
+
+    (void)state;
+    bench_open(&b, "toy layers=3");
+    run_story(&b, 1, 0, 3, 5, ERR_NONE);
+    /* Slot 1 goes on with what was copied, slot 0 where it was cut; the third run stands on the
+     * second row. */
+    s = make_step(&b, 2, 0, 3);
+    s.ops = ops;
+    s.n_ops = 2;
+    b.slot[0] = 1;
+    b.pos[0] = 2;
+    b.pos[1] = 1;
+    b.slot[2] = 1;
+    b.pos[2] = 3;
+    put_tags(&b, &s, 5);
+    assert_int_equal(s.n_tags, 6);
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_NONE);
+    /* The same with a wrong copy: of another length than the tags speak of. */
+    run_story(&b, 3, 2, 2, 5, ERR_NONE);
+    ops[0].len = 4;
+    s = make_step(&b, 4, 4, 1);
+    b.slot[0] = 1;
+    put_tags(&b, &s, 6);
+    s.ops = ops;
+    s.n_ops = 1;
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_PROTO);
+    bench_close(&b);
+}
+
+/* A failed step leaves no tag behind that says its rows were run. */
+static void test_failed_rows_have_no_tags(void **state)
+{
+    struct bench b;
+    struct step s;
+
+    (void)state;
+    bench_open(&b, "toy layers=3 fail_module=3 fail_pos=2");
+    run_story(&b, 1, 0, 2, 0, ERR_NONE);
+    s = make_step(&b, 2, 2, 1);
+    put_tags(&b, &s, 0);
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_MEMORY);
+    s = make_step(&b, 3, 3, 1);
+    put_tags(&b, &s, 0);
+    assert_int_equal(run(&b, &s), ERR_NONE); /* stage 0 did run position 2 */
+    assert_int_equal(s.code, ERR_NONE);
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_PROTO);
+    assert_non_null(strstr(s.reason.text, "slot 0 does not hold"));
+    bench_close(&b);
+}
+
+static void test_restart(void **state)
+{
+    struct bench b;
+    struct step s;
+    float first[TOY_VOCAB];
+    struct segment_opts opts = {2, 32, 4, KV_F16};
+    struct plan p;
+    struct executor_stats stats;
+
+    (void)state;
+    bench_open(&b, "toy layers=3");
+    run_story(&b, 1, 0, 3, 0, ERR_NONE);
+    s = make_step(&b, 2, 0, 1);
+    run_through(&b, &s);
+    memcpy(first, s.in.data[0], sizeof first);
+    p = b.plan;
+    p.epoch = 2;
+    p.stage[0].end = p.stage[1].first = 2;
+    assert_false(executor_restart(b.device[0], &p, 0, &opts)); /* other modules */
+    p.stage[0].end = p.stage[1].first = 3;
+    assert_false(executor_restart(b.device[0], &p, 1, &opts));
+    opts.n_slots = 3;
+    assert_false(executor_restart(b.device[0], &p, 0, &opts));
+    opts.n_slots = 2;
+    s = make_step(&b, 3, 1, 1);
+    run_through(&b, &s); /* none of that did anything */
+    assert_int_equal(s.code, ERR_NONE);
+
+    assert_true(executor_restart(b.device[0], &p, 0, &opts));
+    assert_true(executor_restart(b.device[1], &p, 1, &opts));
+    s = make_step(&b, 4, 2, 1);
+    assert_int_equal(run(&b, &s), ERR_PROTO); /* the old epoch's next */
+    s = make_step(&b, 1, 0, 1);
+    s.epoch = 2;
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_NONE);
+    assert_memory_equal(first, s.in.data[0], sizeof first);
+    s = make_step(&b, 2, 2, 1); /* slots were emptied: only one position is there */
+    s.epoch = 2;
+    run_through(&b, &s);
+    assert_int_equal(s.code, ERR_INPUT);
+    executor_stats(b.device[1], &stats);
+    assert_int_equal(stats.steps, 4);
+    bench_close(&b);
+}
+
 static void test_plan(void **state)
 {
     struct bench b;
@@ -241,6 +402,10 @@ int main(void)
         cmocka_unit_test(test_refuses_what_is_not_due),
         cmocka_unit_test(test_failed_step_is_passed_on),
         cmocka_unit_test(test_copy_comes_before_the_rows),
+        cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_tags_go_with_the_slots),
+        cmocka_unit_test(test_failed_rows_have_no_tags),
+        cmocka_unit_test(test_restart),
         cmocka_unit_test(test_plan),
     };
 

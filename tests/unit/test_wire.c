@@ -184,6 +184,7 @@ static void test_step_at_its_limits(void **state)
     struct step_codec *c = step_codec_new();
     static struct slot_op ops[WIRE_OPS_MAX];
     static struct rows rows;
+    struct frame_out out;
     struct step s;
 
     (void)state;
@@ -207,6 +208,8 @@ static void test_step_at_its_limits(void **state)
     s.code = ERR_GONE;
     memset(s.reason.text, 'x', ERR_TEXT_MAX - 1);
     round_trip(c, &s);
+    step_encode(c, &s, &out);
+    assert_int_equal(out.total, FRAME_HEAD_BYTES + 133676); /* as docs/protocol.md says */
     step_codec_free(c);
 }
 

@@ -1,0 +1,300 @@
+/* lingua serve: the head of a cluster, until it is told to stop. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/folder.h"
+#include "base/mem.h"
+#include "cli/bars.h"
+#include "cli/cmd.h"
+#include "cli/loop.h"
+#include "cli/member.h"
+#include "cli/open.h"
+#include "cli/options.h"
+#include "cli/qr.h"
+#include "cli/say.h"
+#include "head/cluster.h"
+#include "wire/cluster.h"
+
+struct serve {
+    struct member_options member;
+    struct open_options open;
+    int64_t slots, token_life;
+    bool want_private, no_announce;
+    const char *model;
+    char *model_path, *state_folder;
+
+    struct loop loop;
+    struct cluster *cluster;
+    struct event *refresh;
+    struct bars bars;
+    struct member_log log;
+    struct progress hashing;
+    bool cancelled;
+    char token[TOKEN_TEXT_MAX], address[WIRE_TEXT_MAX]; /* to show once it is open */
+    char *state_shown;                                  /* what was said last of the whole */
+};
+
+static const char usage[] = "serve [MODEL] [OPTIONS]";
+static const char about[] =
+    "Makes this device the head of a cluster: it owns the model and the conversation, is itself "
+    "one\n"
+    "of the devices, and answers alone until others have joined. It shows a token with which one\n"
+    "other device can join (lingua join there), and a fresh one once that is used. A device "
+    "fetches\n"
+    "the part of the model it is to hold, and nothing else. lingua run --cluster uses the "
+    "cluster,\n"
+    "lingua devices shows it. Ctrl-C ends it.";
+
+static int parse(struct serve *s, int argc, char **argv)
+{
+    const struct option_spec options[] = {
+        OPTION_NAME(&s->member),
+        OPTION_LISTEN(&s->member, "where devices reach it (default: every address, port 7333)"),
+        OPTION_MEMORY(&s->member),
+        OPTION_CORES(&s->member),
+        OPTION_CTX(&s->open, "positions of context (default: as trained, at most 4096)"),
+        OPTION_KV(&s->open),
+        {"slots", 0, OPTION_WHOLE, &s->slots, 1, 256, NULL, "N",
+         "conversations kept at once (default: 4)"},
+        {"private", 0, OPTION_FLAG, &s->want_private, 0, 0, NULL, NULL,
+         "text, first and last layers only on devices marked as mine\n(lingua devices mine NAME)"},
+        {"no-announce", 0, OPTION_FLAG, &s->no_announce, 0, 0, NULL, NULL,
+         "do not tell the local network; devices name the address"},
+        {"token-life", 0, OPTION_WHOLE, &s->token_life, 1, 60 * 24 * 7, NULL, "MIN",
+         "minutes in which a token can be used (default: 15)"},
+        OPTION_STATE(&s->member.state),
+        OPTION_VERBOSE(&s->member),
+    };
+    const struct command_spec spec = {usage, about, options, sizeof options / sizeof *options, 1};
+    const char *args[ARGS_MAX];
+    int n_args, status = options_parse(&spec, argc, argv, args, &n_args);
+
+    if (status >= 0)
+        return status;
+    s->model = n_args ? args[0] : NULL;
+    return member_settle("serve", &s->member);
+}
+
+/* ---- what it tells ---- */
+
+static bool on_hashing(void *user, uint64_t done, uint64_t total)
+{
+    struct serve *s = user;
+
+    progress_show(&s->hashing, done, total);
+    s->cancelled = loop_is_told(&s->loop);
+    return !s->cancelled;
+}
+
+static void token_show(struct serve *s)
+{
+    if (!*s->token)
+        return;
+    bars_say(&s->bars, "devices join with: lingua join%s%s", *s->address ? " " : "", s->address);
+    say("token: %s", s->token);
+    qr_invite(s->token, s->address);
+    explicit_bzero(s->token, sizeof s->token);
+}
+
+static void on_invited(void *user, const char *token, const char *address)
+{
+    struct serve *s = user;
+
+    snprintf(s->token, sizeof s->token, "%s", token);
+    snprintf(s->address, sizeof s->address, "%s", address);
+    if (s->cluster)
+        token_show(s);
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    return text ? text : "";
+}
+
+static uint64_t number_of(const json_t *o, const char *key)
+{
+    json_int_t v = json_integer_value(json_object_get(o, key));
+
+    return v > 0 ? (uint64_t)v : 0;
+}
+
+/* "kitchen embed..attn.1, pi ffn.1..attn.4": who holds what. */
+static char *parts_text(const json_t *devices)
+{
+    char *text = mem_strdup(""), *longer;
+
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        const json_t *d = json_array_get(devices, i);
+
+        if (!*text_of(d, "modules"))
+            continue;
+        longer = mem_printf("%s%s%s %s", text, *text ? ", " : "", text_of(d, "name"),
+                            text_of(d, "modules"));
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+/* What the whole does, said when it changes. */
+static void state_say(struct serve *s, const json_t *all)
+{
+    const char *state = text_of(all, "state"), *waits = text_of(all, "waiting_for");
+    char *parts = parts_text(json_object_get(all, "devices")), *now;
+
+    /* Of fetching and loading the bars tell more. */
+    if (strcmp(state, "running") == 0)
+        now = mem_printf("ready: %s", parts);
+    else if (strcmp(state, "waiting") == 0 && *waits)
+        now = mem_printf("waiting: %s", waits);
+    else
+        now = mem_strdup("");
+    free(parts);
+    if (s->state_shown && strcmp(now, s->state_shown) == 0) {
+        free(now);
+        return;
+    }
+    if (*now)
+        bars_say(&s->bars, "%s", now);
+    free(s->state_shown);
+    s->state_shown = now;
+}
+
+static void refresh_later(struct serve *s, int ms)
+{
+    if (!evtimer_pending(s->refresh, NULL))
+        event_add(s->refresh, &(struct timeval){ms / 1000, ms % 1000 * 1000});
+}
+
+static void on_refresh(evutil_socket_t fd, short what, void *user)
+{
+    struct serve *s = user;
+    json_t *all = cluster_json(s->cluster);
+    const json_t *devices = json_object_get(all, "devices");
+    bool moving = false;
+
+    (void)fd;
+    (void)what;
+    state_say(s, all);
+    bars_begin(&s->bars);
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        const json_t *d = json_array_get(devices, i);
+        const char *state = text_of(d, "state");
+        bool fetches = strcmp(state, "fetching") == 0;
+
+        if ((!fetches && strcmp(state, "loading") != 0) || !number_of(d, "total"))
+            continue;
+        bars_set(&s->bars, text_of(d, "name"), fetches ? "fetching" : "loading",
+                 number_of(d, "done"), number_of(d, "total"));
+        moving = true;
+    }
+    bars_end(&s->bars);
+    json_decref(all);
+    if (moving)
+        refresh_later(s, 500);
+}
+
+/* Called from inside the cluster, which we must not ask back; and several changes are one. */
+static void on_changed(void *user)
+{
+    struct serve *s = user;
+
+    if (s->cluster)
+        refresh_later(s, 100);
+}
+
+static void opened_say(const struct serve *s)
+{
+    json_t *all = cluster_json(s->cluster);
+    const json_t *m = json_object_get(all, "model");
+    char buf[NUM_MAX];
+
+    say("%s, %s %s, %s in %llu modules", text_of(m, "name"), text_of(m, "arch"),
+        text_of(m, "quantisation"), num_bytes(buf, number_of(m, "weight_bytes")),
+        (unsigned long long)number_of(m, "n_modules"));
+    say("this device is %s, reached at %s, with %lld thread%s", text_of(all, "head"),
+        text_of(all, "address"), (long long)s->member.threads, s->member.threads == 1 ? "" : "s");
+    json_decref(all);
+}
+
+/* ---- its life ---- */
+
+static int cluster_begin(struct serve *s)
+{
+    static const enum kv_type kinds[] = {KV_F16, KV_Q8_0, KV_F32};
+    struct cluster_opts opts = {.model_path = s->model_path,
+                                .state_folder = s->state_folder,
+                                .name = s->member.name,
+                                .listen = s->member.listen,
+                                .n_threads = (int)s->member.threads,
+                                .memory_bytes = s->member.memory,
+                                .n_slots = (int)s->slots,
+                                .n_ctx = (int)s->open.ctx,
+                                .kv = kinds[s->open.kv],
+                                .want_private = s->want_private,
+                                .announce = !s->no_announce,
+                                .token_life_s = (int)s->token_life * 60,
+                                .log = member_log(&s->log),
+                                .hashing = on_hashing,
+                                .invited = on_invited,
+                                .changed = on_changed,
+                                .user = s};
+    struct err_text et;
+    enum err e;
+
+    progress_begin(&s->hashing, "reading the model");
+    e = cluster_open(s->loop.base, &opts, &s->cluster, &et);
+    progress_end(&s->hashing);
+    if (e && s->cancelled)
+        return STATUS_INTERRUPTED;
+    if (!e)
+        return -1;
+    say("%s", et.text);
+    return STATUS_FAILED;
+}
+
+static int live(struct serve *s)
+{
+    int status;
+
+    loop_init(&s->loop);
+    s->refresh = evtimer_new(s->loop.base, on_refresh, s);
+    status = cluster_begin(s);
+    if (status < 0) {
+        opened_say(s);
+        token_show(s);
+        refresh_later(s, 0);
+        loop_run(&s->loop);
+        bars_wipe(&s->bars);
+        cluster_close(s->cluster);
+        say("stopped");
+        status = STATUS_OK;
+    }
+    event_free(s->refresh);
+    loop_fini(&s->loop);
+    return status;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct serve s = {0};
+    struct err_text et;
+    int status = parse(&s, argc, argv);
+
+    s.log = (struct member_log){&s.bars, s.member.verbose};
+    if (status < 0 && folder_state(s.member.state, &s.state_folder, &et)) {
+        say("serve: %s", et.text);
+        status = STATUS_FAILED;
+    }
+    if (status < 0)
+        status = model_path_find(s.model, &s.model_path) ? STATUS_FAILED : live(&s);
+    explicit_bzero(s.token, sizeof s.token);
+    free(s.state_shown);
+    free(s.model_path);
+    free(s.state_folder);
+    return status;
+}

@@ -1,0 +1,325 @@
+/* Whole clusters on a virtual clock, told as text: every event the core is given (>) and every
+ * action it answers with (<), compared to the letter with tests/sim/golden. SIM_UPDATE=1 writes
+ * those files anew; read the difference before keeping it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sim.h"
+
+static struct sim *open_sim(int n_modules, bool output_home)
+{
+    return sim_new(&(struct sim_opts){.seed = 1,
+                                      .n_modules = n_modules,
+                                      .output_home = output_home,
+                                      .hop_us = 1000,
+                                      .module_us = 500,
+                                      .fetch_us = 100000,
+                                      .load_us = 20000,
+                                      .plan_us = 5000,
+                                      .trace = true});
+}
+
+/* Lets ms pass. */
+static void pass(struct sim *s, int ms)
+{
+    sim_run(s, sim_now(s) + ms * INT64_C(1000));
+}
+
+static void compare(struct sim *s, const char *name)
+{
+    char path[512], *want;
+    const char *got = sim_trace(s);
+    size_t len;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s.txt", SIM_GOLDEN, name);
+    if (getenv("SIM_UPDATE")) {
+        f = fopen(path, "w");
+        assert_non_null(f);
+        fputs(got, f);
+        fclose(f);
+    }
+    f = fopen(path, "r");
+    assert_non_null(f);
+    want = calloc(1, 1 << 20);
+    len = fread(want, 1, (1 << 20) - 1, f);
+    fclose(f);
+    assert_true(len > 0);
+    for (size_t line = 1, at = 0; strcmp(got, want) != 0; at++) {
+        line += want[at] == '\n';
+        if (got[at] != want[at])
+            fail_msg("%s:%zu: the trace is now\n%s", path, line, got);
+    }
+    free(want);
+    sim_free(s);
+}
+
+static void answered(struct sim *s, int client, uint64_t n_good, uint64_t n_all)
+{
+    assert_int_equal(sim_client(s, client)->n_good, n_good);
+    assert_int_equal(sim_client(s, client)->n_answers, n_all);
+    assert_int_equal(sim_client(s, client)->n_asks, 0);
+}
+
+static void test_alone(void **state)
+{
+    struct sim *s = open_sim(4, false);
+
+    sim_up(s, 0);
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 5, true); /* waits for the first epoch */
+    pass(s, 1000);
+    answered(s, 0, 1, 1);
+    sim_feed(s, 0, 0, 1, true);
+    pass(s, 10);
+    sim_feed(s, 0, 0, 1, true);
+    pass(s, 10);
+    answered(s, 0, 3, 3);
+    assert_int_equal(core_slot_len(sim_core(s), 1, 0), 7);
+    sim_close(s, 0);
+    pass(s, 10);
+    assert_int_equal(core_view(sim_core(s)).n_slots_taken, 0);
+    compare(s, "alone");
+}
+
+static void test_two_join(void **state)
+{
+    struct sim *s = open_sim(7, true);
+
+    sim_up(s, 0);
+    pass(s, 2000);
+    assert_int_equal(core_view(sim_core(s)).epoch, 1);
+    sim_up(s, 1);
+    pass(s, 100); /* less than it takes to settle: one plan for both */
+    sim_up(s, 2);
+    pass(s, 2000);
+    assert_int_equal(core_view(sim_core(s)).epoch, 2);
+    assert_int_equal(core_view(sim_core(s)).plan->n_devices, 3);
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 4, true);
+    pass(s, 100);
+    answered(s, 0, 1, 1);
+    compare(s, "two-join");
+}
+
+static struct sim *three_stages(void)
+{
+    struct sim *s = open_sim(6, false);
+
+    for (int i = 0; i < 3; i++)
+        sim_up(s, i);
+    pass(s, 2000);
+    assert_int_equal(core_view(sim_core(s)).state, CORE_RUNNING);
+    assert_int_equal(core_view(sim_core(s)).plan->n_stages, 3);
+    return s;
+}
+
+/* Five chunks of one prompt: each leaves as the one before it does, three stages work at once, and
+ * the whole takes the first chunk's way plus four times the slowest stage. */
+static void test_prefill(void **state)
+{
+    struct sim *s = three_stages();
+    int64_t start = sim_now(s);
+
+    sim_open(s, 0, 1);
+    for (int i = 0; i < 5; i++)
+        sim_feed(s, 0, 0, 8, i == 4);
+    sim_run(s, start + (3 + 3 + 4) * 1000); /* three stages of 1 ms, three hops of 1 ms */
+    answered(s, 0, 5, 5);
+    assert_int_equal(sim_flying_most(s), 5);
+    compare(s, "prefill");
+}
+
+/* Eight chunks: never more under way than two for each of the three stages. Another client's step
+ * is not kept waiting behind them. */
+static void test_fair(void **state)
+{
+    struct sim *s = three_stages();
+
+    sim_open(s, 0, 1);
+    sim_open(s, 1, 1);
+    for (int i = 0; i < 8; i++)
+        sim_feed(s, 0, 0, 8, i == 7);
+    sim_feed(s, 1, 0, 1, true);
+    sim_feed(s, 1, 0, 1, true);
+    pass(s, 100);
+    answered(s, 0, 8, 8);
+    answered(s, 1, 2, 2);
+    assert_int_equal(sim_flying_most(s), 6);
+    compare(s, "fair");
+}
+
+static void test_back_in_grace(void **state)
+{
+    struct sim *s = three_stages();
+
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 8, false);
+    sim_feed(s, 0, 0, 3, true);
+    pass(s, 2);
+    sim_down(s, 1, 700000);
+    pass(s, 100);
+    answered(s, 0, 0, 2);
+    sim_feed(s, 0, 0, 8, true); /* waits */
+    pass(s, 3000);
+    assert_int_equal(core_view(sim_core(s)).state, CORE_WANTING);
+    sim_up(s, 1);
+    pass(s, 1000);
+    answered(s, 0, 1, 3);
+    assert_int_equal(core_view(sim_core(s)).epoch, 2);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sim_device(s, i)->n_shipped, 2); /* nothing twice */
+    compare(s, "back-in-grace");
+}
+
+static void test_lost(void **state)
+{
+    struct sim *s = three_stages();
+
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 8, true);
+    pass(s, 2);
+    sim_down(s, 2, 500000);
+    sim_feed(s, 0, 0, 8, true); /* it has not heard yet that its slot is empty: stale */
+    pass(s, 1);
+    sim_feed(s, 0, 0, 8, true);
+    pass(s, 10000);
+    answered(s, 0, 1, 3);
+    assert_int_equal(core_view(sim_core(s)).plan->n_devices, 2);
+    compare(s, "lost");
+}
+
+/* Too little is left: who waits is told what is missing, in the planner's words, and the next one
+ * is answered when the device is back. */
+static void test_too_little_left(void **state)
+{
+    struct sim *s = open_sim(6, false);
+
+    sim_device(s, 0)->capacity = sim_device(s, 1)->capacity = 4;
+    sim_up(s, 0);
+    sim_up(s, 1);
+    pass(s, 2000);
+    sim_down(s, 1, 500000);
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 2, true);
+    pass(s, 59000);
+    assert_int_equal(sim_client(s, 0)->n_asks, 1);
+    pass(s, 2000);
+    answered(s, 0, 0, 1);
+    assert_string_equal(core_view(sim_core(s)).text,
+                        "the devices hold 4 modules of 6: 2 are missing");
+    sim_up(s, 1);
+    sim_feed(s, 0, 0, 2, true);
+    pass(s, 2000);
+    answered(s, 0, 1, 2);
+    compare(s, "too-little-left");
+}
+
+static void test_full_disk(void **state)
+{
+    struct sim *s = open_sim(6, false);
+
+    sim_up(s, 0);
+    sim_up(s, 1);
+    sim_device(s, 2)->full_disk = true;
+    sim_up(s, 2);
+    pass(s, 3000);
+    assert_int_equal(core_view(sim_core(s)).plan->n_devices, 2);
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 2, true);
+    pass(s, 100);
+    answered(s, 0, 1, 1);
+    /* It makes room and joins anew. */
+    sim_device(s, 2)->full_disk = false;
+    sim_down(s, 2, 0);
+    sim_up(s, 2);
+    pass(s, 3000);
+    assert_int_equal(core_view(sim_core(s)).plan->n_devices, 3);
+    compare(s, "full-disk");
+}
+
+static void test_switch_under_load(void **state)
+{
+    struct sim *s = open_sim(6, false);
+
+    sim_up(s, 0);
+    sim_up(s, 1);
+    pass(s, 2000);
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 8, true);
+    sim_up(s, 2);
+    pass(s, 506); /* settled and planned at 305, the newcomer has fetched its two at 507 */
+    for (int i = 0; i < 4; i++)
+        sim_feed(s, 0, 0, 8, i == 3);
+    pass(s, 2);
+    sim_feed(s, 0, 0, 1, true); /* held back, and then the slot is empty */
+    pass(s, 500);
+    assert_int_equal(core_view(sim_core(s)).epoch, 2);
+    /* What was under way came home; what had to wait was stale, and is read again. */
+    assert_int_equal(sim_client(s, 0)->n_asks, 0);
+    sim_feed(s, 0, 0, 8, true);
+    sim_feed(s, 0, 0, 8, true);
+    pass(s, 500);
+    answered(s, 0, 7, 8);
+    compare(s, "switch-under-load");
+}
+
+static void test_client_gone(void **state)
+{
+    struct sim *s = three_stages();
+
+    sim_open(s, 0, 2);
+    sim_feed(s, 0, 0, 8, false);
+    sim_feed(s, 0, 0, 8, true);
+    sim_feed(s, 0, 1, 4, true);
+    pass(s, 2);
+    sim_close(s, 0);
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 6, true); /* in a slot the one before has used */
+    pass(s, 100);
+    answered(s, 0, 1, 1);
+    assert_int_equal(core_view(sim_core(s)).n_slots_taken, 1);
+    compare(s, "client-gone");
+}
+
+static void test_drain(void **state)
+{
+    struct sim *s = three_stages();
+
+    sim_open(s, 0, 1);
+    sim_feed(s, 0, 0, 8, true);
+    sim_drain(s, 1);
+    pass(s, 2000);
+    assert_int_equal(core_view(sim_core(s)).plan->n_devices, 2);
+    sim_down(s, 1, 0); /* then nobody misses it */
+    sim_feed(s, 0, 0, 2, true);
+    pass(s, 100);
+    answered(s, 0, 2, 2);
+    compare(s, "drain");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_two_join),
+        cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_fair),
+        cmocka_unit_test(test_back_in_grace),
+        cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_too_little_left),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_switch_under_load),
+        cmocka_unit_test(test_client_gone),
+        cmocka_unit_test(test_drain),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
