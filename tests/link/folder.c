@@ -53,7 +53,6 @@ uint8_t *folder_read(const char *folder, const char *name, size_t *len)
 void folder_write(const char *folder, const char *name, const void *bytes, size_t len)
 {
     FILE *f = fopen(folder_path(folder, name), "wb");
-
     size_t written;
     int failed;
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "sim_impl.h"
 
 uint64_t hash_next(uint64_t before, int32_t token)
