@@ -12,14 +12,15 @@ FUZZ_SECONDS ?= 600
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo demo-chat test test-chat check bench fuzz format install portable clean deps deps-check
+.PHONY: all help demo demo-chat test test-chat check bench fuzz format install portable join-only-arm64 clean deps \
+	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
 	@tools/build $(B) $(JOBS)
 
 help: ## print this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
-		while IFS=@ read -r target what; do printf '  make %-9s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
+		while IFS=@ read -r target what; do printf '  make %-15s %s\n' "$$target" "$$what"; done
 
 demo: all ## three devices on this machine tell a story together [MODEL=file.gguf]
 	@tools/demo $(MODEL)
@@ -54,6 +55,12 @@ install: all ## install the program [PREFIX=/usr/local] [DESTDIR=]
 portable: deps ## build build/portable/lingua, for any CPU of this family
 	@test -e $(B)/portable/build.ninja || tools/configure $(B)/portable -DLINGUA_NATIVE=OFF
 	@tools/build $(B)/portable $(JOBS) lingua
+
+join-only-arm64: ## build build/arm64/lingua, static, to lend phones and boards to a cluster
+	@tools/install-deps build arm64
+	@test -e $(B)/arm64/build.ninja || tools/configure $(B)/arm64 -DLINGUA_JOIN_ONLY=ON \
+		-DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64.cmake
+	@tools/build $(B)/arm64 $(JOBS) lingua
 
 clean: ## remove what was built, save the engine (it takes minutes) and the default model
 	@test ! -d $(B) || find $(B) -mindepth 1 -maxdepth 1 ! -name engine ! -name models \

@@ -9,10 +9,19 @@ if(NOT EXISTS ${LINGUA_PACKAGE}/cpp/ggml.c)
 endif()
 
 # The engine is always built with the system's default compilers, whichever lingua itself is built with: its bits must not depend on
-# a check build's choice.
+# a check build's choice. A cross build has no choice: its toolchain's compilers, and never this machine's CPU.
 file(SHA256 ${CMAKE_SOURCE_DIR}/package-lock.json hash_lock)
 file(SHA256 ${CMAKE_SOURCE_DIR}/cmake/engine/CMakeLists.txt hash_rules)
-execute_process(COMMAND sh -c "cc --version | head -n 1; uname -m" OUTPUT_VARIABLE cc_version)
+set(engine_cc cc)
+set(engine_target -DCMAKE_C_COMPILER=cc -DCMAKE_CXX_COMPILER=c++)
+set(engine_machine "uname -m")
+if(CMAKE_CROSSCOMPILING)
+  set(engine_cc ${CMAKE_C_COMPILER})
+  set(engine_target -DCMAKE_TOOLCHAIN_FILE=${CMAKE_TOOLCHAIN_FILE})
+  set(engine_machine "echo ${CMAKE_SYSTEM_PROCESSOR}")
+  set(LINGUA_NATIVE OFF)
+endif()
+execute_process(COMMAND sh -c "${engine_cc} --version | head -n 1; ${engine_machine}" OUTPUT_VARIABLE cc_version)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS package-lock.json cmake/engine/CMakeLists.txt)
 set(cpu portable)
 if(LINGUA_NATIVE)
@@ -22,21 +31,43 @@ endif()
 string(SHA256 key "${hash_lock}${hash_rules}${cc_version}${cpu}")
 string(SUBSTRING ${key} 0 12 key)
 set(engine_dir ${LINGUA_ENGINE_CACHE}/${key})
-set(engine_libs ${engine_dir}/build/libggml.a ${engine_dir}/build/libllama.a ${engine_dir}/build/libllama-common.a)
+# A device that only joins needs of it the tensors alone; a later full build in the same folder adds the rest.
+if(LINGUA_JOIN_ONLY)
+  set(engine_libs ${engine_dir}/build/libggml.a)
+  set(engine_part --target ggml)
+  set(engine_done ${engine_dir}/complete-ggml)
+else()
+  set(engine_libs ${engine_dir}/build/libggml.a ${engine_dir}/build/libllama.a ${engine_dir}/build/libllama-common.a)
+  set(engine_part)
+  set(engine_done ${engine_dir}/complete)
+endif()
+set(engine_missing FALSE)
+foreach(file ${engine_libs})
+  if(NOT EXISTS ${file})
+    set(engine_missing TRUE)
+  endif()
+endforeach()
+if(NOT EXISTS ${engine_done} AND NOT EXISTS ${engine_dir}/complete)
+  set(engine_missing TRUE)
+endif()
 
-if(NOT EXISTS ${engine_dir}/build/libllama-common.a OR NOT EXISTS ${engine_dir}/complete)
+if(engine_missing)
   ExternalProject_Add(engine_build
     SOURCE_DIR ${CMAKE_SOURCE_DIR}/cmake/engine
     BINARY_DIR ${engine_dir}/build
     PREFIX ${engine_dir}
     CMAKE_ARGS -DCMAKE_BUILD_TYPE=None -DLINGUA_PACKAGE=${LINGUA_PACKAGE} -DLINGUA_NATIVE=${LINGUA_NATIVE}
-               -DCMAKE_C_COMPILER=cc -DCMAKE_CXX_COMPILER=c++
-    INSTALL_COMMAND ${CMAKE_COMMAND} -E touch ${engine_dir}/complete
+               ${engine_target}
+    BUILD_COMMAND ${CMAKE_COMMAND} --build ${engine_dir}/build ${engine_part}
+    INSTALL_COMMAND ${CMAKE_COMMAND} -E touch ${engine_done}
     BUILD_BYPRODUCTS ${engine_libs}
     USES_TERMINAL_BUILD ON)
 else()
   # Should the engine be removed, look again instead of failing for want of an archive.
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${engine_dir}/complete)
+  if(NOT EXISTS ${engine_done})
+    set(engine_done ${engine_dir}/complete)
+  endif()
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${engine_done})
 endif()
 
 file(MAKE_DIRECTORY ${engine_dir}/build/src ${engine_dir}/build/src/ggml-cpu ${engine_dir}/build/src/common)
@@ -52,8 +83,10 @@ function(engine_import name archive)
   endif()
 endfunction()
 engine_import(engine_ggml libggml.a stdc++ m dl Threads::Threads)
-engine_import(engine_llama libllama.a engine_ggml)
-engine_import(engine_common libllama-common.a engine_llama)
+if(NOT LINGUA_JOIN_ONLY)
+  engine_import(engine_llama libllama.a engine_ggml)
+  engine_import(engine_common libllama-common.a engine_llama)
+endif()
 
 # What the engine was compiled to use, as the compiler's own macros tell, so that a CPU that lacks it is refused with a sentence
 # (src/model/cpu.c) and the attention kernel is compiled alike.
@@ -72,7 +105,7 @@ endif()
 if(LINGUA_NATIVE)
   set(engine_cpu_flags -march=native)
 endif()
-execute_process(COMMAND cc ${engine_cpu_flags} -dM -E -x c /dev/null OUTPUT_VARIABLE macros)
+execute_process(COMMAND ${engine_cc} ${engine_cpu_flags} -dM -E -x c /dev/null OUTPUT_VARIABLE macros)
 set(engine_uses "")
 foreach(pair ${engine_features})
   string(REPLACE "=" ";" pair ${pair})

@@ -17,7 +17,7 @@
 #include "device/node.h"
 #include "link/discover.h"
 
-enum { FOUND_MAX = 16, NOBODY_S = 10 };
+enum { FOUND_MAX = 16, TROUBLES_MAX = 8, NOBODY_S = 10 };
 
 struct join {
     struct member_options member;
@@ -36,6 +36,8 @@ struct join {
     struct node_status shown; /* the last that was said */
     struct node_status now;
     bool linked_once;
+    int n_troubles; /* said since the last link: each is said once, not at every attempt */
+    char troubles[TROUBLES_MAX][ERR_TEXT_MAX];
     int n_found;
     char found[FOUND_MAX][INVITATION_ADDRESS_MAX];
 };
@@ -205,14 +207,13 @@ static void state_say(struct join *j, const struct node_status *s)
             bars_say(&j->bars, "lost the head %s; trying to reach it again", s->head_name);
         break;
     case NODE_WAITING:
-        if (*s->name && (!was_linked || !j->linked_once))
+        if (!was_linked || !j->linked_once)
             bars_say(&j->bars, "linked to %s as %s; waiting for a part of the model", s->head_name,
                      s->name);
-        j->linked_once |= *s->name != '\0'; /* it comes with the roster */
+        j->linked_once = true;
         break;
     case NODE_FETCHING:
-        bars_say(&j->bars, "gets %s", s->coming);
-        break;
+        break; /* fetching_say, once it is known what */
     case NODE_LOADING:
         bars_say(&j->bars, "loads %s", s->modules);
         break;
@@ -225,10 +226,38 @@ static void state_say(struct join *j, const struct node_status *s)
     }
 }
 
+/* Of a part that is here already nothing is said. */
+static void fetching_say(struct join *j, const struct node_status *s)
+{
+    char buf[NUM_MAX];
+
+    if (s->state != NODE_FETCHING || s->done >= s->total ||
+        (j->shown.state == NODE_FETCHING && j->shown.total == s->total))
+        return;
+    bars_say(&j->bars, "fetches %s, %s", s->coming,
+             num_bytes(buf, s->total - s->done + s->received)); /* some may have come already */
+}
+
 /* Nobody was found yet, and it is too early to complain: on_nobody will. */
 static bool is_looking(const struct join *j)
 {
     return j->now.state == NODE_DIALLING && !j->linked_once && !j->address && !j->n_found;
+}
+
+static void trouble_say(struct join *j, const struct node_status *s)
+{
+    if (s->state == NODE_READY || s->state == NODE_WAITING)
+        j->n_troubles = 0;
+    if (!*s->trouble || is_looking(j) || strcmp(s->trouble, j->shown.trouble) == 0)
+        return;
+    for (int i = 0; i < j->n_troubles; i++)
+        if (strcmp(j->troubles[i], s->trouble) == 0)
+            return;
+    if (j->n_troubles < TROUBLES_MAX)
+        memcpy(j->troubles[j->n_troubles++], s->trouble, sizeof j->troubles[0]);
+    bars_say(&j->bars, "%s%s", s->trouble,
+             s->state == NODE_DIALLING && j->n_troubles == 1 ? "; it is tried again and again"
+                                                             : "");
 }
 
 static void on_status(void *user, const struct node_status *s)
@@ -236,11 +265,13 @@ static void on_status(void *user, const struct node_status *s)
     struct join *j = user;
 
     j->now = *s;
-    if (s->state != j->shown.state || strcmp(s->name, j->shown.name) != 0 ||
+    if (s->state == NODE_WAITING && !*s->name)
+        return; /* what it is called here comes in a moment */
+    if (s->state != j->shown.state ||
         (s->state == NODE_READY && strcmp(s->modules, j->shown.modules) != 0))
         state_say(j, s);
-    if (*s->trouble && strcmp(s->trouble, j->shown.trouble) != 0 && !is_looking(j))
-        bars_say(&j->bars, "%s", s->trouble);
+    fetching_say(j, s);
+    trouble_say(j, s);
     j->shown = *s;
     bars_update(j);
 }

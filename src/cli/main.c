@@ -22,13 +22,17 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *summary; /* NULL: not for people */
 } commands[] = {
+#ifndef LINGUA_JOIN_ONLY
     {"run", cmd_run, "generate text, or chat when no prompt is given"},
     {"serve", cmd_serve, "be the head of a cluster: own the model, let other devices join"},
+#endif
     {"join", cmd_join, "lend this device to a cluster"},
+#ifndef LINGUA_JOIN_ONLY
     {"devices", cmd_devices, "who belongs to the cluster and how they are; invite, revoke"},
     {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
     {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},
+#endif
     {"help", cmd_help, "this, or more about one command: lingua help run"},
     {"version", cmd_version, "the version"},
     {"device", cmd_device, NULL},
@@ -45,16 +49,24 @@ static const struct command *command_find(const char *name)
 
 static void overview(FILE *f)
 {
+#ifdef LINGUA_JOIN_ONLY
+    fprintf(f, "lingua runs a language model on several devices as one. This program can lend its\n"
+               "device; the one that has the model runs the full program (lingua serve).\n\n"
+               "usage: lingua COMMAND [OPTIONS]\n\n");
+#else
     fprintf(f, "lingua runs a language model on one device, or on several as one.\n\n"
                "usage: lingua COMMAND [MODEL] [OPTIONS]\n\n");
+#endif
     for (int i = 0; i < N_COMMANDS; i++)
         if (commands[i].summary)
             fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
+#ifndef LINGUA_JOIN_ONLY
     fprintf(f,
             "\nMODEL is a GGUF file; without one a small storyteller is fetched once and used.\n"
             "Try: lingua run -p \"Once upon a time\"\n\n"
             "Several devices as one: lingua serve on the one that has the model, lingua join on\n"
             "the others, then lingua run --cluster on the first.\n");
+#endif
 }
 
 static int unknown(const char *name)

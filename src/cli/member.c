@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -40,6 +41,7 @@ int member_settle(const char *command, struct member_options *o)
     int cores = sys_cores();
     const char *trouble = o->name ? name_trouble(o->name) : NULL;
 
+    umask(S_IRWXG | S_IRWXO); /* whatever is kept is nobody else's business */
     if (trouble) {
         say("%s: the --name %s", command, trouble);
         return STATUS_USAGE;

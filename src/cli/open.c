@@ -82,9 +82,12 @@ int engine_open(const char *model, const struct open_options *o, struct ll_engin
 
 static void on_waiting(void *user, const char *text)
 {
+    static bool waits;
+
     (void)user;
-    if (isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
+    if (!waits && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
         fputc('\n', stderr); /* the prompt or half an answer may stand on this line */
+    waits = *text;
     if (*text)
         say("waiting: %s", text);
     else
@@ -107,19 +110,14 @@ void cluster_devices_print(struct ll_engine *engine, FILE *f)
         {"device", false},  {"modules", false},  {"weights", true}, {"received", true},
         {"ms/token", true}, {"bytes/hop", true}, {"link", false},
     };
-    struct ll_engine_info info;
     struct ll_device_info d;
     struct ll_error error;
     struct table t;
     char buf[NUM_MAX];
 
-    ll_engine_info(engine, &info);
     table_init(&t, columns, (int)ARRAY_LEN(columns));
-    for (int i = 0; i < info.n_devices; i++) {
-        if (ll_engine_device(engine, i, &d, &error)) {
-            say("device %d: %s", i, error.message);
-            continue;
-        }
+    /* As many as there are now: they come and go. */
+    for (int i = 0; ll_engine_device(engine, i, &d, &error) == LL_OK; i++) {
         table_row(&t);
         table_cell(&t, 0, "%s", d.name);
         table_cell(&t, 1, "%s", *d.modules ? d.modules : "-");
@@ -129,7 +127,10 @@ void cluster_devices_print(struct ll_engine *engine, FILE *f)
         table_cell(&t, 5, "%s", num_thousands(buf, (uint64_t)(d.sent_bytes_per_row + 0.5)));
         table_cell(&t, 6, "%s", d.link);
     }
-    table_print(&t, f);
+    if (t.n_rows)
+        table_print(&t, f);
+    else
+        say("%s", error.message);
     table_fini(&t);
 }
 
@@ -173,9 +174,12 @@ json_t *devices_json(struct ll_engine *engine)
     struct ll_device_info d;
 
     ll_engine_info(engine, &info);
-    for (int i = 0; i < info.n_devices; i++) {
-        if (ll_engine_device(engine, i, &d, NULL))
+    for (int i = 0;; i++) {
+        if (ll_engine_device(engine, i, &d, NULL)) {
+            if (i >= info.n_devices) /* a cluster may have grown since it was opened */
+                break;
             continue;
+        }
         json_array_append_new(
             list, json_pack("{s:o, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f, "
                             "s:I, s:s}",

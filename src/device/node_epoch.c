@@ -438,6 +438,8 @@ static void on_out(void *user, const struct worker_out *out)
     n->status.steps++;
     if (n->now && !n->now->over && !n->loading && out->epoch == n->now->number)
         stages_out(n, out);
+    if (clock_us() - n->status_us >= STEPS_SHOWN_MS * 1000)
+        node_say(n);
 }
 
 static void on_bad_step(void *user, uint32_t epoch, enum err code, const char *why)

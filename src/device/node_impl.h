@@ -30,6 +30,7 @@ enum {
     NEIGHBOUR_SILENT_MAX = 7,
     SILENCE_LOOK_MS = 500,
     STATUS_EVERY_MS = 200,
+    STEPS_SHOWN_MS = 1000, /* the count of steps, while nothing else changes */
     CHECKS_MAX = 3, /* of the cache's parts for one epoch, each but the first after fetching anew */
     GIVERS_MAX = 16, /* devices that fetch from here at once */
     ADDRESSES_MAX = 8,

@@ -423,8 +423,10 @@ static void give_output(struct worker *w, struct step *s, const struct item *job
     it->arrived_us = job->arrived_us;
     it->begun_us = job->begun_us;
     it->ended_us = job->ended_us;
-    w->sent_bytes += f.total;
-    w->decode_sent_bytes += s->n_rows == 1 ? f.total : 0;
+    if (it->out.to_device != w->device) { /* the head's own result goes nowhere */
+        w->sent_bytes += f.total;
+        w->decode_sent_bytes += s->n_rows == 1 ? f.total : 0;
+    }
     give(w, it);
 }
 

@@ -171,14 +171,20 @@ static enum err take_ping(struct member *m, const struct frame *f, struct err_te
 
 static enum err take_leave(struct member *m, const struct frame *f, struct err_text *et)
 {
+    struct cluster *c = m->cluster;
     struct wire_leave leave;
+    struct err_text text;
     enum err e = wire_leave_decode(f, &leave, et);
 
     if (e)
         return e;
+    (void)err_set(&text, ERR_GONE, "%s left (%.200s)", m->able.name, leave.text.text);
     link_close_after_sending(m->link);
     m->link = NULL;
-    cluster_member_down(m, "left on purpose");
+    /* It will not be back soon: nobody waits for it, as they would for one that was lost. */
+    if (m->up && epoch_device(&c->running, m->id) >= 0)
+        cluster_feed_member(c, CORE_FAILED, m->id, c->running.number, ERR_GONE, text.text);
+    cluster_member_down(m, "left");
     return ERR_NONE;
 }
 

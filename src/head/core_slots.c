@@ -106,8 +106,7 @@ void slots_stale(struct core *c, int i)
 
     for (int k = 0; k < cl->n_slots; k++) {
         empty(&c->slots[cl->slot[k]]);
-        c->slots[cl->slot[k]].emptied =
-            true; /* of what an ask not taken would have put there, too */
+        c->slots[cl->slot[k]].emptied = true; /* and what an ask not taken was to put there */
     }
     cl->told = c->next_number - 1;
     tell_stale(c, i);

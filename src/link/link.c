@@ -319,19 +319,21 @@ static void opened(struct link *l, enum wire_trust trust)
     (void)event_del(l->timer);
 }
 
-static void take_answer(struct link *l, const struct frame *f)
+static void take_refuse(struct link *l, const struct frame *f)
 {
-    struct wire_welcome welcome;
     struct wire_refuse no;
     struct err_text et;
-    enum err e;
+    enum err e = wire_refuse_decode(f, &no, &et);
 
-    if (f->type == FRAME_REFUSE) {
-        e = wire_refuse_decode(f, &no, &et);
-        link_fail(l, e ? e : no.code, "%s", e ? et.text : no.text.text);
-        return;
-    }
-    e = wire_welcome_decode(f, &welcome, &et);
+    link_fail(l, e ? e : no.code, "%s", e ? et.text : no.text.text);
+}
+
+static void take_welcome(struct link *l, const struct frame *f)
+{
+    struct wire_welcome welcome;
+    struct err_text et;
+    enum err e = wire_welcome_decode(f, &welcome, &et);
+
     if (!e && (welcome.version < l->hub->version_min || welcome.version > l->hub->version))
         e = err_set(&et, ERR_PROTO, "welcome: version %d was not offered", welcome.version);
     if (e) {
@@ -346,12 +348,14 @@ static void take_answer(struct link *l, const struct frame *f)
 
 void link_frame(struct link *l, const struct frame *f)
 {
-    if (l->state == LINK_OPEN)
+    if (f->type == FRAME_REFUSE && (l->dialled || l->state == LINK_OPEN))
+        take_refuse(l, f);
+    else if (l->state == LINK_OPEN)
         l->calls->frame(l->user, l, f);
     else if (!l->dialled && f->type == FRAME_GREET)
         take_greet(l, f);
-    else if (l->dialled && (f->type == FRAME_WELCOME || f->type == FRAME_REFUSE))
-        take_answer(l, f);
+    else if (l->dialled && f->type == FRAME_WELCOME)
+        take_welcome(l, f);
     else
         link_fail(l, ERR_PROTO, "frame of type %d where a greeting was due", f->type);
 }
@@ -386,7 +390,7 @@ void link_refuse(struct link *l, enum err code, const char *text)
     if (l->state == LINK_DOOMED) {
         link_bury(l);
     } else {
-        CHECK(l->state == LINK_JUDGING && code);
+        CHECK((l->state == LINK_JUDGING || l->state == LINK_OPEN) && code);
         refuse(l, code, text);
     }
     hub_leave(h);

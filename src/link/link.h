@@ -66,7 +66,8 @@ struct link_calls {
      * LINK_BULK_DRAINED, so that what waits there can be kept small. May be NULL. */
     void (*drained)(void *user, struct link *link);
     /* The link is over; it must not be used after this call. For a dialled link that never opened,
-     * e says why: ERR_GONE nobody there, ERR_INPUT someone else's key, or the refusal's own code. */
+     * e says why: ERR_GONE nobody there, ERR_INPUT someone else's key, or the refusal's own code,
+     * which an open link may get as well. */
     void (*closed)(void *user, struct link *link, enum err e, const char *why);
 };
 
@@ -108,12 +109,12 @@ struct dial_opts {
 /* Never fails at once: what goes wrong is told by closed, from the event loop. Borrows nothing. */
 struct link *hub_dial(struct hub *h, const struct dial_opts *opts);
 
-/* A link over a connected unix socket, without TLS, as WIRE_LOCAL: for commands on this machine. Takes
- * fd. It is open at once; closed and frame are called as usual. */
+/* A link over a connected unix socket, without TLS, as WIRE_LOCAL: for commands on this machine.
+ * Takes fd. It is open at once; closed and frame are called as usual. */
 struct link *hub_adopt_local(struct hub *h, int fd, const struct link_calls *calls, void *user);
 
 /* The judge's answers. trust is what the link may carry from here on. After link_refuse the link is
- * as good as closed. */
+ * as good as closed; it serves for open links too, whose far end is told why by `closed`. */
 void link_welcome(struct link *l, enum wire_trust trust, const struct link_calls *calls,
                   void *user);
 void link_refuse(struct link *l, enum err code, const char *text); /* says why, then closes */
@@ -126,7 +127,7 @@ size_t link_pending(const struct link *l);     /* bytes that wait to go out */
 void link_close(struct link *l);               /* what was sent before may be lost */
 void link_close_after_sending(struct link *l); /* or when the far end stops taking it */
 /* Bulk links run behind all others in the event loop, if its base has several priorities
- * (event_base_priority_init). */
+ * (event_base_priority_init with three: the one in the middle is everybody else's). */
 void link_set_bulk(struct link *l);
 void link_set_user(struct link *l, void *user);
 void *link_user(const struct link *l);

@@ -1,5 +1,5 @@
-/* What the files of src/link that make up links share: hub.c (the hub and its listeners), dial.c (up
- * to a connected socket), link_tls.c (up to a proven key), link.c (the states, greeting and judging)
+/* What the files of src/link that make up links share: hub.c (the hub and its listeners), dial.c
+ * (up to a connected socket), link_tls.c (up to a proven key), link.c (states, greeting, judging)
  * and link_io.c (frames in and out). Internal; the thread of the hub's event base.
  *
  * Every function that libevent calls stands between hub_enter and hub_leave. Links that die are put
@@ -73,7 +73,7 @@ struct link {
     void *user;
     struct event *timer;
     size_t pending_before; /* draining: when the timer last looked */
-    size_t largest; /* frame that was handed over since nothing waited */
+    size_t largest;        /* frame that was handed over since nothing waited */
     uint64_t handed, received;
     /* A large frame that is still arriving: in_len of its in_total bytes are there. */
     uint8_t *in;

@@ -292,8 +292,8 @@ static enum err publish(struct roster *r, struct wire_roster_body *b, struct err
     return e;
 }
 
-/* wish, or wish-2 and so on when another member than the one at place self has it. A name of several
- * bytes per character is cut between characters. */
+/* wish, or wish-2 and so on when another member than the one at place self has it. A name of
+ * several bytes per character is cut between characters. */
 static void free_name(const struct wire_roster_body *b, int self, const char *wish,
                       char out[WIRE_NAME_MAX])
 {

@@ -30,10 +30,10 @@ const struct wire_member *roster_named(const struct roster *r, const char *name)
 /* The signed bytes to send, borrowed until the next change. */
 struct wire_roster roster_signed(const struct roster *r);
 
-/* The head's changes; each makes, signs and writes a new version. The name gets "-2", "-3", ... when
- * it is taken by another key; a key already there keeps its place and gets the name. *name_given may
- * be NULL. ERR_LIMIT when full, ERR_INPUT when there is none of that name or it is the head itself.
- * On error nothing has changed. */
+/* The head's changes; each makes, signs and writes a new version. The name gets "-2", "-3", ...
+ * when it is taken by another key; a key already there keeps its place and gets the name.
+ * *name_given may be NULL. ERR_LIMIT when full, ERR_INPUT when there is none of that name or it is
+ * the head itself. On error nothing has changed. */
 MUST_CHECK enum err roster_add(struct roster *r, const struct key_id *key, const char *name,
                                char name_given[WIRE_NAME_MAX], struct err_text *et);
 MUST_CHECK enum err roster_revoke(struct roster *r, const char *name, struct key_id *key,
@@ -41,8 +41,8 @@ MUST_CHECK enum err roster_revoke(struct roster *r, const char *name, struct key
 MUST_CHECK enum err roster_mine(struct roster *r, const char *name, bool mine, struct err_text *et);
 
 /* A device takes what the head sent. head_certificate is the far end of the link it came by. The
- * version it has already is fine and changes nothing; ERR_PROTO: older than that, wrongly signed, or
- * of another head. ERR_FILE: it counts from now on, but could not be written. */
+ * version it has already is fine and changes nothing; ERR_PROTO: older than that, wrongly signed,
+ * or of another head. ERR_FILE: it counts from now on, but could not be written. */
 MUST_CHECK enum err roster_take(struct roster *r, const struct wire_roster *w,
                                 X509 *head_certificate, struct err_text *et);
 

@@ -446,6 +446,65 @@ uint64_t segment_kv_bytes(const struct segment *s)
     return bytes;
 }
 
+/* ---- what it would take ---- */
+
+/* Memory for the tensors of a graph, and what its operators ask the threads' buffer for. */
+static void measure_graph(const struct graph_plan *plan, int rows, int wanted, int n_threads,
+                          uint64_t *tensors, uint64_t *work, uint64_t *records)
+{
+    ggml_gallocr_t alloc = ggml_gallocr_new(ggml_backend_cpu_buffer_type());
+    struct graph g;
+    size_t bytes = 0;
+    uint64_t work_bytes;
+
+    graph_build(&g, plan, rows, wanted);
+    ggml_gallocr_reserve_n_size(alloc, g.cgraph, NULL, NULL, &bytes);
+    work_bytes = ggml_graph_plan(g.cgraph, n_threads, NULL).work_size;
+    *tensors = bytes > *tensors ? bytes : *tensors;
+    *work = work_bytes > *work ? work_bytes : *work;
+    *records = ggml_get_mem_size(g.ctx);
+    graph_free(&g);
+    ggml_gallocr_free(alloc);
+}
+
+void segment_needs(const struct model *m, int first, int end, const struct segment_opts *opts,
+                   int n_threads, struct segment_needs *out)
+{
+    size_t n_layers = (size_t)m->hp.n_layers;
+    struct attn_op *attn = mem_zalloc(n_layers, sizeof *attn);
+    int rows = (opts->n_rows_max + 3) / 4 * 4;
+    uint64_t tensors = 0, work = 0, records = 0;
+    struct weights w;
+    struct graph_plan plan = {
+        .m = m, .w = &w, .attn = attn, .first = first, .end = end, .n_ctx = opts->n_ctx};
+
+    CHECK(!check_opts(m, first, end, opts, NULL));
+    for (size_t i = 0; i < n_layers; i++)
+        attn[i].shrink = module_attn((int)i) == model_rows_shrink_at(m);
+    weights_describe(&w, m, first, end);
+    /* The two shapes of reserve(). */
+    for (int wanted = rows; wanted >= rows - 1; wanted--)
+        measure_graph(&plan, rows, wanted, n_threads, &tensors, &work, &records);
+    *out = (struct segment_needs){
+        .weight_bytes = w.bytes,
+        .embed_bytes = w.embed_bytes,
+        .scratch_bytes = tensors + work + GRAPHS_MAX * records +
+                         (uint64_t)n_threads * (attn_scratch_bytes(m->hp.head_dim) + 64),
+    };
+    weights_free(&w);
+    free(attn);
+}
+
+uint64_t segment_scratch_bytes(const struct segment *s)
+{
+    uint64_t bytes = ggml_gallocr_get_buffer_size(s->alloc, 0) + s->compute->work_bytes +
+                     s->compute->scratch_bytes * (uint64_t)s->compute->n_threads;
+
+    for (int i = 0; i < s->n_graphs; i++)
+        bytes += ggml_get_mem_size(s->graphs[i].ctx);
+    return bytes;
+}
+
 /* ---- slots ---- */
 
 static enum err check_slot(const struct segment *s, int slot, struct err_text *et)

@@ -85,6 +85,20 @@ uint64_t segment_weight_bytes(const struct segment *s); /* as loaded */
 uint64_t segment_embed_bytes(const struct segment *s);
 uint64_t segment_kv_bytes(const struct segment *s); /* when every slot is full */
 
+/* What a segment takes beside its KV cache, found from the file's header alone. scratch: memory to
+ * compute in, sized for steps of n_rows_max rows that are all wanted, the graphs it keeps, and what
+ * its threads need; an upper bound (tests/plan/test_scratch.c says how close). opts as for
+ * segment_open. */
+struct segment_needs {
+    uint64_t weight_bytes; /* as segment_weight_bytes will be */
+    uint64_t embed_bytes;  /* as segment_embed_bytes will be */
+    uint64_t scratch_bytes;
+};
+void segment_needs(const struct model *m, int first, int end, const struct segment_opts *opts,
+                   int n_threads, struct segment_needs *out);
+/* What an open segment has of it so far, its compute's buffers included. */
+uint64_t segment_scratch_bytes(const struct segment *s);
+
 /* Slots. Positions are dense: a slot of length n holds [0, n). */
 int segment_slot_len(const struct segment *s, int slot);
 MUST_CHECK enum err segment_slot_truncate(struct segment *s, int slot, int len,

@@ -62,6 +62,7 @@ struct loader {
     const struct model *m;
     const struct modelfile *mf;
     struct err_text *et;
+    bool describe; /* records alone */
 };
 
 static struct ggml_tensor *new_tensor(struct loader *l, const struct mf_tensor *t, int64_t rows)
@@ -94,9 +95,14 @@ static void keep_buffer(struct weights *w, ggml_backend_buffer_t buffer, size_t 
 static struct ggml_tensor *place_copied(struct loader *l, const struct mf_tensor *t, enum err *e)
 {
     struct ggml_tensor *x = new_tensor(l, t, t->ne[1]);
-    ggml_backend_buffer_t buffer =
-        ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), t->size);
+    ggml_backend_buffer_t buffer;
 
+    if (l->describe) {
+        x->data = (void *)(uintptr_t)modelfile_data(l->mf, t);
+        l->w->bytes += t->size;
+        return x;
+    }
+    buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), t->size);
     if (!buffer) {
         *e = err_set(l->et, ERR_MEMORY, "%s: tensor %s: no memory for %zu bytes",
                      modelfile_path(l->mf), t->name, (size_t)t->size);
@@ -130,6 +136,12 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     buft = repack_type(x, experts);
     if (!buft)
         return NULL;
+    if (l->describe) { /* extra is how the builder knows a repacked tensor */
+        x->data = x->extra = (void *)(uintptr_t)modelfile_data(l->mf, t[0]);
+        l->w->repacked = true;
+        l->w->bytes += bytes;
+        return x;
+    }
     buffer = ggml_backend_buft_alloc_buffer(buft, ggml_backend_buft_get_alloc_size(buft, x));
     /* Not malloc: large blocks that come and go teach it to keep them. */
     joined = n > 1 ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
@@ -296,21 +308,15 @@ static enum err check_memory(const struct model *m, int first, int end, struct e
     return ERR_NONE;
 }
 
-enum err weights_load(struct weights *w, const struct model *m, int first, int end,
-                      struct err_text *et)
+static void open_records(struct weights *w, const struct model *m, int first, int end)
 {
     size_t n_layers = (size_t)m->hp.n_layers,
            n_tensors = (size_t)(end - first) * 2 * ROLES_LAYER + ROLES_GLOBAL;
     struct ggml_init_params params = {.mem_size = n_tensors * ggml_tensor_overhead(),
                                       .no_alloc = true};
-    struct loader l = {.w = w, .m = m, .mf = m->file, .et = et};
     const struct mf_tensor *any = modelfile_tensor(m->file, 0);
-    enum err e = check_memory(m, first, end, et);
 
-    *w = (struct weights){.ctx = NULL};
-    if (e)
-        return e;
-    w->ctx = ggml_init(params);
+    *w = (struct weights){.ctx = ggml_init(params)};
     CHECK(w->ctx != NULL);
     w->attn = mem_zalloc(n_layers, sizeof *w->attn);
     w->ffn = mem_zalloc(n_layers, sizeof *w->ffn);
@@ -319,12 +325,35 @@ enum err weights_load(struct weights *w, const struct model *m, int first, int e
         modelfile_size(m->file));
     CHECK(w->file != NULL);
     ggml_backend_buffer_set_usage(w->file, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+}
+
+enum err weights_load(struct weights *w, const struct model *m, int first, int end,
+                      struct err_text *et)
+{
+    struct loader l = {.w = w, .m = m, .mf = m->file, .et = et};
+    enum err e = check_memory(m, first, end, et);
+
+    *w = (struct weights){.ctx = NULL};
+    if (e)
+        return e;
+    open_records(w, m, first, end);
     for (int i = first; i < end && !e; i++)
         load_module(&l, i, &e);
     modelfile_give_back(m->file, NULL); /* what was only read to be repacked or copied */
     if (e)
         weights_free(w);
     return e;
+}
+
+void weights_describe(struct weights *w, const struct model *m, int first, int end)
+{
+    struct loader l = {.w = w, .m = m, .mf = m->file, .describe = true};
+    enum err e = ERR_NONE;
+
+    open_records(w, m, first, end);
+    for (int i = first; i < end; i++)
+        load_module(&l, i, &e);
+    CHECK(!e); /* nothing was read and nothing allocated */
 }
 
 void weights_free(struct weights *w)

@@ -45,6 +45,9 @@ struct weights {
 /* Loads modules [first, end). ERR_MEMORY says what was needed and what there is. */
 MUST_CHECK enum err weights_load(struct weights *w, const struct model *m, int first, int end,
                                  struct err_text *et);
+/* The same records without their data: what weights_load would give, as long as nobody looks at a
+ * weight. For measuring graphs on a device that has the file's header alone; takes no memory. */
+void weights_describe(struct weights *w, const struct model *m, int first, int end);
 void weights_free(struct weights *w);
 
 #endif

@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-enum { PING_MS = 100, WAIT_MS = 60000 };
+enum { PING_MS = 100, WAIT_MS = 15000 };
 
 static struct err_text et;
 
@@ -186,6 +186,7 @@ static void pair(struct fake_head *h, struct link *l, const struct wire_greet *g
     must(roster_add(h->roster, &m->key, g->name, m->name, &et));
     link_welcome(l, WIRE_CONTROL, &pair_calls, h);
     send_roster(h, l, NULL);
+    fake_head_roster(h, NULL);
 }
 
 static void welcome_member(struct fake_head *h, struct link *l, const struct wire_greet *g)
@@ -395,6 +396,18 @@ void fake_head_send(struct fake_head *h, int member, const struct frame_out *f)
     link_send(h->member[member].link, f);
 }
 
+static void put_peer(struct wire_peer *p, int device, const struct fake_member *m,
+                     const char *addresses)
+{
+    p->device = device;
+    memcpy(p->key, m->key.bytes, sizeof p->key);
+    memcpy(p->name, m->name, sizeof p->name);
+    if (addresses)
+        snprintf(p->addresses, sizeof p->addresses, "%s", addresses);
+    else
+        snprintf(p->addresses, sizeof p->addresses, "127.0.0.1:%d", m->greet.port);
+}
+
 void fake_head_assign(struct fake_head *h, uint32_t epoch, const char *addresses)
 {
     struct wire_assign *m = mem_zalloc(1, sizeof *m);
@@ -413,22 +426,13 @@ void fake_head_assign(struct fake_head *h, uint32_t epoch, const char *addresses
     for (int i = 0; i < m->n_stages; i++)
         m->stage[i] = (struct wire_stage){h->plan.stage[i].device, h->plan.stage[i].first,
                                           h->plan.stage[i].end};
-    for (int d = 1; d < h->plan.n_devices; d++) {
-        const struct fake_member *peer = &h->member[d - 1];
-        struct wire_peer *p = &m->peer[m->n_peers++];
-
-        p->device = d;
-        memcpy(p->key, peer->key.bytes, sizeof p->key);
-        memcpy(p->name, peer->name, sizeof p->name);
-        if (addresses)
-            snprintf(p->addresses, sizeof p->addresses, "%s", addresses);
-        else
-            snprintf(p->addresses, sizeof p->addresses, "127.0.0.1:%d", peer->greet.port);
-    }
-    for (int d = 1; d < h->plan.n_devices; d++) {
-        m->device = d;
+    for (m->device = 1; m->device < m->n_devices; m->device++) {
+        m->n_peers = 0;
+        for (int d = 1; d < h->plan.n_devices; d++)
+            if (d != m->device)
+                put_peer(&m->peer[m->n_peers++], d, &h->member[d - 1], addresses);
         wire_assign_encode(m, &buf, &f);
-        fake_head_send(h, d - 1, &f);
+        fake_head_send(h, m->device - 1, &f);
     }
     free(m);
 }

@@ -1,9 +1,10 @@
-/* Every decoder of wire/cluster.h, and the judging of frames by their first bytes. What decodes must
- * encode to something that decodes to the same bytes.
+/* Every decoder of wire/cluster.h, and the judging of frames by their first bytes. What decodes
+ * must encode to something that decodes to the same bytes.
  *
- * Input: byte 0 modulo 3. 0: the rest is what a stream would bring. 1: byte 1 is the kind of message,
- * bytes 2 and 3 the header's length (little-endian), then the header, then the payload; so that the
- * fuzzer need not find out how heads and messages agree. 2: the rest is a roster's body. */
+ * Input: byte 0 modulo 3. 0: the rest is what a stream would bring. 1: byte 1 is the kind of
+ * message, bytes 2 and 3 the header's length (little-endian), then the header, then the payload; so
+ * that the fuzzer need not find out how heads and messages agree. 2: the rest is a roster's body.
+ */
 #include <stdlib.h>
 #include <string.h>
 

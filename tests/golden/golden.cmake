@@ -1,3 +1,19 @@
+# A device that only joins has no libllama to be compared with: it is held against itself.
+if(LINGUA_JOIN_ONLY)
+  add_library(test_support STATIC ${CMAKE_SOURCE_DIR}/tests/support/tiny_model.c)
+  target_include_directories(test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(test_support PUBLIC lingua_flags lingua_base engine_ggml)
+  add_library(test_rig STATIC ${CMAKE_SOURCE_DIR}/tests/support/rig.c)
+  target_link_libraries(test_rig PUBLIC test_support lingua_model)
+  foreach(name exact slots)
+    lingua_test(test_${name} ${CMAKE_SOURCE_DIR}/tests/golden/test_${name}.c ${CMAKE_SOURCE_DIR}/tests/golden/exact.c
+      LIBS test_rig)
+  endforeach()
+  lingua_test(test_badmodel ${CMAKE_SOURCE_DIR}/tests/golden/test_badmodel.c LIBS test_rig)
+  set_tests_properties(test_exact test_slots test_badmodel PROPERTIES ENVIRONMENT LINGUA_GOLDEN=small TIMEOUT 3000)
+  return()
+endif()
+
 add_library(test_support STATIC ${CMAKE_SOURCE_DIR}/tests/support/tiny_model.c
   ${CMAKE_SOURCE_DIR}/tests/support/ref_llama.c)
 target_include_directories(test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)

@@ -54,6 +54,8 @@ void folder_write(const char *folder, const char *name, const void *bytes, size_
 {
     FILE *f = fopen(folder_path(folder, name), "wb");
 
-    CHECK(f && fwrite(bytes, 1, len, f) == len && fclose(f) == 0);
+    CHECK(f);
+    CHECK(fwrite(bytes, 1, len, f) == len);
+    CHECK(fclose(f) == 0);
     CHECK(chmod(folder_path(folder, name), 0600) == 0);
 }

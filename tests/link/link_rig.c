@@ -130,6 +130,7 @@ struct rig *rig_new(const struct hub_opts *dialling, const struct hub_opts *acce
     struct err_text et;
 
     r->base = event_base_new();
+    assert_int_equal(event_base_priority_init(r->base, 3), 0); /* for bulk links */
     r->tick = event_new(r->base, -1, EV_PERSIST, tick, NULL);
     event_add(r->tick, &ms);
     r->dialler.rig = r->acceptor.rig = r;

@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -161,7 +162,6 @@ static void someone_elses_token(void **state)
     assert_int_equal(r->acceptor.n[RIG_GREETED], 0);
 }
 
-/* Both are to be met: the token says the head is right, but a known key counts more. */
 static void refuse_now(struct end *e, enum rig_call call)
 {
     if (call == RIG_GREETED) {
@@ -240,9 +240,9 @@ static void versions_agree_or_part(void **state)
 {
     const int v = WIRE_VERSION;
 
-    versions(v, v, v, v, v, NULL);
-    versions(v + 1, v, v, v, v, NULL);
-    versions(v, v, v + 1, v, v, NULL);
+    versions(v, v, v, v, v, "");
+    versions(v + 1, v, v, v, v, "");
+    versions(v, v, v + 1, v, v, "");
     versions(v + 2, v + 1, v, v, 0, "update lingua on desk");
     versions(v, v, v + 2, v + 1, 0, "update lingua on the device that dials");
     versions(v, v, v + 2, v + 1, 0, "desk speaks protocol versions 2 to 3");
@@ -352,22 +352,21 @@ static void promises_cost_nothing(void **state)
 {
     struct rig *r = *state;
     uint8_t head[12] = {0, 0, 0, 0x3f, FRAME_STEP, 0, 0, 0, 4, 0, 0, 0};
-    uint64_t before;
+    struct mallinfo2 before;
 
     rig_open(r);
-    before = sys_resident_bytes();
+    before = mallinfo2();
     link_send_bytes(r->dialler.link, head, sizeof head);
     rig_settle(r, 30);
     assert_int_equal(r->acceptor.n[RIG_CLOSED], 0);
-    assert_true(sys_resident_bytes() < before + (2 << 20));
+    assert_true(mallinfo2().hblkhd + mallinfo2().uordblks <
+                before.hblkhd + before.uordblks + (1 << 20));
 }
 
 static void bulk_works_too(void **state)
 {
-    struct rig *r = calloc(1, sizeof *r);
+    struct rig *r = *state;
 
-    free(r);
-    r = *state;
     rig_open(r);
     link_set_bulk(r->dialler.link);
     link_set_bulk(r->acceptor.link);
@@ -390,6 +389,18 @@ static void closing_is_told_to_the_other(void **state)
     SAYS(r->acceptor.why, "closed the link");
     assert_int_equal(r->dialler.n[RIG_CLOSED], 0);
     assert_int_equal(r->n_lines, 0);
+}
+
+static void an_open_link_may_be_refused(void **state)
+{
+    struct rig *r = *state;
+
+    rig_open(r);
+    link_refuse(r->dialler.link, ERR_CANCELLED, "I serve another head now");
+    RIG_UNTIL(r, r->acceptor.n[RIG_CLOSED]);
+    assert_int_equal(r->acceptor.err, ERR_CANCELLED);
+    SAYS(r->acceptor.why, "another head");
+    assert_int_equal(r->acceptor.n[RIG_FRAME] + r->dialler.n[RIG_CLOSED], 0);
 }
 
 static void last_words_arrive(void **state)
@@ -629,6 +640,7 @@ int main(void)
         TEST(promises_cost_nothing),
         TEST(bulk_works_too),
         TEST(closing_is_told_to_the_other),
+        TEST(an_open_link_may_be_refused),
         TEST(last_words_arrive),
         TEST(cut),
         TEST(nobody_there),

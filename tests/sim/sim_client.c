@@ -137,6 +137,8 @@ void client_answer(struct sim *s, const struct message *m)
     if (!ask.bad && ask.n_stale == cl->n_stale)
         sim_broken(s, "client %d: %llu failed (%s), and its slots are not said to be empty",
                    m->client, (unsigned long long)m->number, m->text);
+    if (!ask.bad && (m->code == ERR_INPUT || m->code == ERR_LIMIT))
+        sim_broken(s, "client %d: a good ask is called bad: %s", m->client, m->text);
     if (ask.bad && m->code != ERR_INPUT && m->code != ERR_LIMIT && m->code != ERR_CANCELLED &&
         m->code != ERR_GONE && m->code != ERR_MEMORY)
         sim_broken(s, "client %d: a bad ask is answered %d", m->client, (int)m->code);

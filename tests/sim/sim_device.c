@@ -122,7 +122,7 @@ static void fail(struct sim_step *st, bool slipped, const char *why)
 {
     if (st->code)
         return;
-    st->code = ERR_INPUT;
+    st->code = ERR_MEMORY;
     st->slipped = slipped;
     snprintf(st->why.text, sizeof st->why.text, "%s", why);
 }

@@ -170,7 +170,8 @@ void town_open(struct town *t, const struct town_opts *opts, bool wait)
     o.state_folder = t->head_folder;
     o.log = (struct log){on_line, t};
     t->base = event_base_new();
-    CHECK(t->base && pipe2(t->pipe, O_CLOEXEC) == 0);
+    CHECK(t->base && event_base_priority_init(t->base, 3) == 0);
+    CHECK(pipe2(t->pipe, O_CLOEXEC) == 0);
     fcntl(t->pipe[0], F_SETFL, O_NONBLOCK);
     t->waker = event_new(t->base, t->pipe[0], EV_READ | EV_PERSIST, on_job, t);
     event_add(t->waker, NULL);
