@@ -207,10 +207,10 @@ static void state_say(struct join *j, const struct node_status *s)
             bars_say(&j->bars, "lost the head %s; trying to reach it again", s->head_name);
         break;
     case NODE_WAITING:
-        if (*s->name && (!was_linked || !j->linked_once))
+        if (!was_linked || !j->linked_once)
             bars_say(&j->bars, "linked to %s as %s; waiting for a part of the model", s->head_name,
                      s->name);
-        j->linked_once |= *s->name != '\0'; /* it comes with the roster */
+        j->linked_once = true;
         break;
     case NODE_FETCHING:
         break; /* fetching_say, once it is known what */
@@ -234,7 +234,7 @@ static void fetching_say(struct join *j, const struct node_status *s)
     if (s->state != NODE_FETCHING || s->done >= s->total ||
         (j->shown.state == NODE_FETCHING && j->shown.total == s->total))
         return;
-    bars_say(&j->bars, "fetches %s%s%s", s->modules, *s->modules ? ", " : "",
+    bars_say(&j->bars, "fetches %s, %s", s->coming,
              num_bytes(buf, s->total - s->done + s->received)); /* some may have come already */
 }
 

@@ -323,10 +323,12 @@ static void on_bulk_drained(void *user, struct link *l)
 
 static void on_bulk_closed(void *user, struct link *l, enum err e, const char *why)
 {
+    struct giver *g = user;
+
     (void)l;
-    (void)e;
-    (void)why;
-    giver_free(user);
+    if (e != ERR_GONE)
+        log_say(&g->node->log, "node", "a device that fetches weights from here: %s", why);
+    giver_free(g);
 }
 
 static const struct link_calls giver_calls = {

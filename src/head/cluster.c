@@ -403,9 +403,9 @@ static void on_bulk_closed(void *user, struct link *link, enum err e, const char
 {
     struct bulk_link *b = user;
 
-    (void)link;
-    (void)e;
-    (void)why;
+    if (e != ERR_GONE)
+        log_say(&b->cluster->opts.log, "link", "closed a bulk link of %s: %s",
+                link_peer_address(link), why);
     bulk_giver_free(b->giver);
     b->link = NULL;
 }
