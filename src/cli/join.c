@@ -182,7 +182,7 @@ static void bars_update(struct join *j)
 
     bars_begin(&j->bars);
     if (moving && s->total)
-        bars_set(&j->bars, *s->modules ? s->modules : "weights",
+        bars_set(&j->bars, s->state == NODE_FETCHING ? s->coming : s->modules,
                  s->state == NODE_FETCHING ? "fetching" : "loading", s->done, s->total);
     bars_end(&j->bars);
     if (moving)
@@ -234,7 +234,7 @@ static void fetching_say(struct join *j, const struct node_status *s)
     if (s->state != NODE_FETCHING || s->done >= s->total ||
         (j->shown.state == NODE_FETCHING && j->shown.total == s->total))
         return;
-    bars_say(&j->bars, "fetches %s%s%s", s->modules, *s->modules ? ", " : "",
+    bars_say(&j->bars, "fetches %s, %s", s->coming,
              num_bytes(buf, s->total - s->done + s->received)); /* some may have come already */
 }
 

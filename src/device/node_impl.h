@@ -1,11 +1,11 @@
 /* What the files of a node share: node.c (opening, closing, what is shown), node_state.c (what it
- * remembers), node_head.c (the link to the head), node_epoch.c (from ASSIGN to READY, and the steps)
- * and node_stages.c (neighbours, and others who knock). Internal; the event loop's thread, but for
- * epoch.c's prepare, which the worker's thread runs.
+ * remembers), node_head.c (the link to the head), node_epoch.c (from ASSIGN to READY, and the
+ * steps) and node_stages.c (neighbours, and others who knock). Internal; the event loop's thread,
+ * but for epoch.c's prepare, which the worker's thread runs.
  *
  * Invariants: at most one load is with the worker, `loading`; its epoch is not freed before the
- * worker has answered. Nothing is fetched while a load may be checking the cache. A neighbour's or a
- * fetcher's link lives only while the head's is open. */
+ * worker has answered. Nothing is fetched while a load may be checking the cache. A neighbour's or
+ * a fetcher's link lives only while the head's is open. */
 #ifndef LINGUA_DEVICE_NODE_IMPL_H
 #define LINGUA_DEVICE_NODE_IMPL_H
 
@@ -24,6 +24,10 @@ enum {
     BACKOFF_MAX_MS = 15000,
     BACKOFF_STOPPED_MS = 2000, /* after the head said STOP: it will hardly be back at once */
     NEIGHBOUR_TRY_MS = 1500,   /* per address */
+    NEIGHBOUR_PING_MS = 300,
+    /* PINGs in a row that nothing came of: longer than the head takes to notice that a device is
+     * gone (CLUSTER_LOST_MS), for that is the better reason to give. */
+    NEIGHBOUR_SILENT_MAX = 7,
     SILENCE_LOOK_MS = 500,
     STATUS_EVERY_MS = 200,
     STEPS_SHOWN_MS = 1000, /* the count of steps, while nothing else changes */
@@ -80,7 +84,10 @@ struct neighbour {
     enum neighbour_state state;
     struct link *link;   /* while DIALLING or DIRECT */
     const char *address; /* DIALLING: those not tried yet, in peer->addresses */
-    struct event *timer; /* DIALLING: enough of this address */
+    struct event *timer; /* DIALLING: enough of this address; DIRECT: time for a PING */
+    int silent;          /* DIRECT: PINGs since anything moved */
+    uint64_t received_seen;
+    size_t pending_seen;
 };
 
 /* What the worker's thread looks at before it loads, alone. */

@@ -37,7 +37,7 @@ static const char *name_of(const struct neighbour *nb)
     return nb->peer && nb->peer->name[0] ? nb->peer->name : "a neighbour";
 }
 
-static void stop_dialling(struct neighbour *nb)
+static void stop_timer(struct neighbour *nb)
 {
     if (nb->timer)
         event_free(nb->timer);
@@ -46,7 +46,7 @@ static void stop_dialling(struct neighbour *nb)
 
 static void drop_link(struct neighbour *nb)
 {
-    stop_dialling(nb);
+    stop_timer(nb);
     if (nb->link)
         link_close(nb->link);
     nb->link = NULL;
@@ -59,11 +59,57 @@ void stages_close(struct epoch *e)
         drop_link(&e->neighbour[i]);
 }
 
+/* ---- the heartbeat: a wire that is cut says nothing ---- */
+
+/* Whether bytes came or went out. A large step on a slow link holds PING up, but then it moves. */
+static bool moved(struct neighbour *nb)
+{
+    uint64_t received = link_received_bytes(nb->link);
+    size_t pending = link_pending(nb->link);
+    bool any = received != nb->received_seen || pending < nb->pending_seen;
+
+    nb->received_seen = received;
+    nb->pending_seen = pending;
+    return any;
+}
+
+static void on_beat(evutil_socket_t fd, short what, void *user)
+{
+    struct neighbour *nb = user;
+    struct wire_ping ping = {(uint64_t)clock_us()};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    (void)fd;
+    (void)what;
+    /* Beats are counted, not time: a pause of this device must not be taken for one of others. */
+    nb->silent = moved(nb) ? 0 : nb->silent + 1;
+    if (nb->silent > NEIGHBOUR_SILENT_MAX) {
+        log_say(&nb->epoch->node->log, "node", "link with %s: it stopped answering", name_of(nb));
+        drop_link(nb);
+        tell_head(nb, WIRE_LINK_LOST);
+        return;
+    }
+    wire_ping_encode(&ping, &buf, &f);
+    link_send(nb->link, &f);
+}
+
+static void begin_beat(struct neighbour *nb)
+{
+    nb->silent = 0;
+    nb->received_seen = link_received_bytes(nb->link);
+    nb->pending_seen = 0;
+    nb->timer = event_new(nb->epoch->node->base, -1, EV_PERSIST, on_beat, nb);
+    CHECK(nb->timer);
+    event_add(nb->timer, &(struct timeval){.tv_usec = NEIGHBOUR_PING_MS * 1000});
+}
+
 static void stands(struct neighbour *nb, struct link *l)
 {
-    stop_dialling(nb);
+    stop_timer(nb);
     nb->link = l;
     nb->state = NEIGHBOUR_DIRECT;
+    begin_beat(nb);
     log_say(&nb->epoch->node->log, "node", "linked with %s at %s (%s)", name_of(nb),
             link_peer_address(l), link_security(l));
     tell_head(nb, WIRE_LINK_DIRECT);
@@ -111,6 +157,7 @@ static void on_closed(void *user, struct link *l, enum err e, const char *why)
     if (nb->state == NEIGHBOUR_DIALLING) {
         try_next(nb);
     } else {
+        stop_timer(nb);
         nb->state = NEIGHBOUR_IDLE;
         tell_head(nb, WIRE_LINK_LOST);
     }
@@ -276,10 +323,12 @@ static void on_bulk_drained(void *user, struct link *l)
 
 static void on_bulk_closed(void *user, struct link *l, enum err e, const char *why)
 {
+    struct giver *g = user;
+
     (void)l;
-    (void)e;
-    (void)why;
-    giver_free(user);
+    if (e != ERR_GONE)
+        log_say(&g->node->log, "node", "a device that fetches weights from here: %s", why);
+    giver_free(g);
 }
 
 static const struct link_calls giver_calls = {

@@ -132,7 +132,8 @@ void cluster_member_down(struct member *m, const char *text)
     m->report_due = m->trace_due = false;
     (void)err_set(&words, ERR_GONE, "%s %s", m->able.name, text);
     memcpy(m->trouble, words.text, sizeof m->trouble);
-    log_say(&c->opts.log, "cluster", "%s", words.text);
+    if (!m->up || epoch_device(&c->running, m->id) < 0) /* else the core says it, and more */
+        log_say(&c->opts.log, "cluster", "%s", words.text);
     if (m->up) {
         m->up = false;
         cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, words.text);
@@ -290,13 +291,6 @@ static void ignore_closed(void *user, struct link *link, enum err e, const char 
 
 static const struct link_calls paired_calls = {.frame = ignore_frame, .closed = ignore_closed};
 
-static void refuse(struct cluster *c, struct link *l, const char *name, enum err e,
-                   const char *text)
-{
-    log_say(&c->opts.log, "link", "refused %s at %s: %s", name, link_peer_address(l), text);
-    link_refuse(l, e, text);
-}
-
 static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
 {
     uint8_t exported[TOKEN_EXPORT_BYTES];
@@ -313,7 +307,7 @@ static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
         e = roster_add(c->roster, link_peer(l), g->name, given, &et);
     OPENSSL_cleanse(exported, sizeof exported);
     if (e) {
-        refuse(c, l, g->name, e, et.text);
+        link_refuse(l, e, et.text);
         return;
     }
     log_say(&c->opts.log, "cluster", "%s is paired now (%s, key %s)", given, link_peer_address(l),
@@ -355,7 +349,7 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     if (!m)
         m = member_new(c, link_peer(l));
     if (!m) {
-        refuse(c, l, g->name, ERR_LIMIT, "this head has seen too many devices; restart it");
+        link_refuse(l, ERR_LIMIT, "this head has seen too many devices; restart it");
         return;
     }
     if (m->link) { /* it was quicker to come back than we to notice */
@@ -373,6 +367,7 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     m->trouble[0] = '\0';
     m->drained = false;
     memset(&m->phase, 0, sizeof m->phase);
+    memset(&m->running, 0, sizeof m->running);
     neighbour_address(m, l);
     link_welcome(l, WIRE_CONTROL, &member_calls, m);
     send_roster(c, l);
@@ -408,9 +403,9 @@ static void on_bulk_closed(void *user, struct link *link, enum err e, const char
 {
     struct bulk_link *b = user;
 
-    (void)link;
-    (void)e;
-    (void)why;
+    if (e != ERR_GONE)
+        log_say(&b->cluster->opts.log, "link", "closed a bulk link of %s: %s",
+                link_peer_address(link), why);
     bulk_giver_free(b->giver);
     b->link = NULL;
 }
@@ -418,7 +413,7 @@ static void on_bulk_closed(void *user, struct link *link, enum err e, const char
 static const struct link_calls bulk_calls = {
     .frame = on_bulk_frame, .drained = on_bulk_drained, .closed = on_bulk_closed};
 
-static void take_bulk(struct cluster *c, struct link *l, const struct wire_greet *g)
+static void take_bulk(struct cluster *c, struct link *l)
 {
     struct bulk_link *b = NULL;
 
@@ -426,7 +421,7 @@ static void take_bulk(struct cluster *c, struct link *l, const struct wire_greet
         if (!c->bulk[i].link)
             b = &c->bulk[i];
     if (!b) {
-        refuse(c, l, g->name, ERR_LIMIT, "too many bulk links; try again");
+        link_refuse(l, ERR_LIMIT, "too many bulk links; try again");
         return;
     }
     b->cluster = c;
@@ -444,15 +439,15 @@ static void on_greeted(void *user, struct link *l, const struct wire_greet *g)
     if (g->purpose == WIRE_FOR_PAIR)
         pair(c, l, g);
     else if (!entry || key_id_equal(link_peer(l), identity_key(c->identity)))
-        refuse(c, l, g->name, ERR_INPUT,
-               "this device does not belong to the cluster (or no longer does): pair it with a "
-               "token");
+        link_refuse(l, ERR_INPUT,
+                    "this device does not belong to the cluster (or no longer does): pair it with "
+                    "a token");
     else if (g->purpose == WIRE_FOR_MEMBER)
         take_member(c, l, g, entry);
     else if (g->purpose == WIRE_FOR_BULK)
-        take_bulk(c, l, g);
+        take_bulk(c, l);
     else
-        refuse(c, l, g->name, ERR_UNSUPPORTED, "a head takes steps by the member's own link");
+        link_refuse(l, ERR_UNSUPPORTED, "a head takes steps by the member's own link");
 }
 
 static const struct link_calls door_calls = {.greeted = on_greeted, .closed = ignore_closed};
@@ -589,7 +584,7 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
 
     if (e)
         return e;
-    e = profile_measure(compute, c->state_folder, &profile, et);
+    e = profile_measure(compute, c->state_folder, c->opts.memory_bytes, &profile, et);
     compute_close(compute);
     if (e)
         return e;

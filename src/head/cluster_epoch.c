@@ -321,9 +321,12 @@ void cluster_take_phase(struct member *m, const struct wire_phase *p)
         cluster_feed_member(c, CORE_FETCHED, m->id, p->epoch, ERR_NONE, NULL);
         break;
     case WIRE_PHASE_READY:
+        m->running = *p;
         cluster_feed_member(c, CORE_READY, m->id, p->epoch, ERR_NONE, NULL);
         break;
     case WIRE_PHASE_FAILED:
+        if (p->epoch == c->running.number)
+            m->running = *p;
         memcpy(m->trouble, p->text.text, sizeof m->trouble);
         cluster_feed_member(c, CORE_FAILED, m->id, p->epoch, p->code, p->text.text);
         break;
@@ -338,8 +341,7 @@ static void link_lost(struct cluster *c, struct member *m, const struct member *
 {
     struct err_text text;
 
-    (void)err_set(&text, ERR_GONE, "the link between %s and %s broke", m->able.name,
-                  other->able.name);
+    (void)err_set(&text, ERR_GONE, "%s lost its link to %s", m->able.name, other->able.name);
     /* Steps may have been lost with it. The core takes it as a loss and a return, which begins a new
      * epoch of the same plan; its links are then made anew, or relayed. */
     cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, text.text);
@@ -403,6 +405,8 @@ static void own_loaded(void *user, uint32_t epoch, enum err e, const char *why)
     p->phase = e ? WIRE_PHASE_FAILED : WIRE_PHASE_READY;
     p->weight_bytes = c->member[0].report.weight_bytes;
     p->kv_bytes = c->member[0].report.kv_bytes;
+    if (!e)
+        c->member[0].running = *p;
     cluster_feed_member(c, e ? CORE_FAILED : CORE_READY, 0, epoch, e, why);
 }
 

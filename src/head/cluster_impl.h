@@ -40,7 +40,8 @@ struct member {
     struct wire_greet able;
     char address[ADDRESS_MAX]; /* where neighbours reach it */
     char trouble[ERR_TEXT_MAX];
-    struct wire_phase phase;
+    struct wire_phase phase;   /* of the newest epoch it was given a part in */
+    struct wire_phase running; /* its last word on the one that runs: ready */
     struct wire_report report;
     int64_t heard_us, asked_us; /* heard: the last sign of life */
     uint64_t received_seen;

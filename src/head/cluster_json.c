@@ -5,15 +5,26 @@
 #include "base/sys.h"
 #include "head/cluster_impl.h"
 
+/* How far a member is: with the epoch that is being made ready, else with the one that runs. One
+ * that was given up, because somebody else failed in it, is no matter any more. */
+static const struct wire_phase *phase_of(const struct cluster *c, const struct member *m)
+{
+    uint32_t coming = core_view(c->core).coming;
+    bool given_up = c->coming.number != coming || epoch_device(&c->coming, m->id) < 0;
+
+    return given_up && epoch_device(&c->running, m->id) >= 0 ? &m->running : &m->phase;
+}
+
 static const char *member_state(const struct cluster *c, const struct member *m)
 {
     bool has_part = epoch_device(&c->running, m->id) >= 0 || epoch_device(&c->coming, m->id) >= 0;
+    const struct wire_phase *p = phase_of(c, m);
 
     if (m->id && !m->link)
         return *m->trouble ? "lost" : "offline";
     if (m->drained || !has_part)
-        return m->phase.phase == WIRE_PHASE_FAILED ? "failed" : "idle";
-    switch (m->phase.phase) {
+        return p->phase == WIRE_PHASE_FAILED ? "failed" : "idle";
+    switch (p->phase) {
     case WIRE_PHASE_FETCHING:
         return "fetching";
     case WIRE_PHASE_FETCHED:
@@ -89,6 +100,7 @@ static json_t *member_json(const struct cluster *c, const struct member *m, bool
 {
     char key[KEY_ID_TEXT_MAX], modules[96] = "";
     int device = epoch_device(&c->running, m->id);
+    const struct wire_phase *p = phase_of(c, m);
     json_t *o = json_object();
 
     if (device >= 0)
@@ -109,9 +121,9 @@ static json_t *member_json(const struct cluster *c, const struct member *m, bool
     set_u64(o, "planned_bytes", m->planned_bytes);
     set_u64(o, "base_bytes", m->able.base_bytes);
     set_u64(o, "speed", m->able.speed);
-    set_u64(o, "received_bytes", m->phase.received);
-    set_u64(o, "done", m->phase.done);
-    set_u64(o, "total", m->phase.total);
+    set_u64(o, "received_bytes", p->received);
+    set_u64(o, "done", p->done);
+    set_u64(o, "total", p->total);
     json_object_set_new(o, "rtt_ms", json_real((double)m->rtt_us / 1000));
     set_text(o, "security", m->id == 0 ? "this program" : m->link ? link_security(m->link) : "");
     add_work(o, &m->report);

@@ -219,6 +219,7 @@ int64_t core_next_us(const struct core *c)
 struct core_view core_view(const struct core *c)
 {
     struct core_view v = {.epoch = c->had_cur ? c->cur.plan.epoch : 0,
+                          .coming = c->phase != PHASE_NONE ? c->next.plan.epoch : 0,
                           .plan = c->had_cur ? &c->cur.plan : NULL,
                           .members = c->cur.members,
                           .n_flight = c->n_flight,

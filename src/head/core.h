@@ -157,7 +157,8 @@ int64_t core_next_us(const struct core *c);
 struct core_view {
     enum core_state state;
     uint32_t epoch;          /* running, or the last that ran */
-    const struct plan *plan; /* of it; NULL before the first */
+    uint32_t coming;         /* that is being made ready; 0 = none, or it was given up */
+    const struct plan *plan; /* of epoch; NULL before the first */
     const int *members;
     int n_flight, n_slots_taken;
     const char *text; /* what it waits for, in words; "" when running */
