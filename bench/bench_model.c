@@ -53,15 +53,15 @@ static void put_layer(struct writer *w, int layer, enum ggml_type type)
     }
 }
 
-static void put_all(struct writer *w, enum ggml_type type)
+static void put_all(struct writer *w, enum ggml_type type, int n_layers)
 {
     struct gguf_context *g = w->gguf;
 
     gguf_set_val_str(g, "general.architecture", "llama");
-    gguf_set_val_str(g, "general.name", "random 1.1B");
+    gguf_set_val_str(g, "general.name", n_layers == BENCH_LAYERS ? "random 1.1B" : "random, short");
     gguf_set_val_u32(g, "llama.context_length", 2048);
     gguf_set_val_u32(g, "llama.embedding_length", N_EMBD);
-    gguf_set_val_u32(g, "llama.block_count", BENCH_LAYERS);
+    gguf_set_val_u32(g, "llama.block_count", (uint32_t)n_layers);
     gguf_set_val_u32(g, "llama.feed_forward_length", N_FF);
     gguf_set_val_u32(g, "llama.attention.head_count", N_HEADS);
     gguf_set_val_u32(g, "llama.attention.head_count_kv", N_KV_HEADS);
@@ -70,7 +70,7 @@ static void put_all(struct writer *w, enum ggml_type type)
     gguf_set_val_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     tiny_put_vocab(g, BENCH_VOCAB);
     put(w, "token_embd.weight", type, N_EMBD, BENCH_VOCAB);
-    for (int i = 0; i < BENCH_LAYERS; i++)
+    for (int i = 0; i < n_layers; i++)
         put_layer(w, i, type);
     put(w, "output_norm.weight", GGML_TYPE_F32, N_EMBD, 0);
     put(w, "output.weight", type == GGML_TYPE_Q8_0 ? type : GGML_TYPE_Q6_K, N_EMBD, BENCH_VOCAB);
@@ -146,6 +146,12 @@ static enum err write_data(struct writer *w, FILE *file, const char *path, struc
 
 enum err bench_model_write(const char *path, enum ggml_type type, struct err_text *et)
 {
+    return bench_model_write_layers(path, type, BENCH_LAYERS, et);
+}
+
+enum err bench_model_write_layers(const char *path, enum ggml_type type, int n_layers,
+                                  struct err_text *et)
+{
     struct ggml_init_params params = {.mem_size = 1 << 20, .mem_buffer = NULL, .no_alloc = true};
     struct writer w = {.rng = {1234}};
     char *part;
@@ -157,7 +163,7 @@ enum err bench_model_write(const char *path, enum ggml_type type, struct err_tex
     w.ctx = ggml_init(params);
     w.gguf = gguf_init_empty();
     part = mem_printf("%s.part", path);
-    put_all(&w, type);
+    put_all(&w, type, n_layers);
     file = fopen(part, "wb");
     if (!file) {
         e = err_system(et, "%s", part);

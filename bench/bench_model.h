@@ -16,5 +16,8 @@ enum { BENCH_LAYERS = 22, BENCH_VOCAB = 32000 };
 
 /* Writes the file unless it is there already. */
 MUST_CHECK enum err bench_model_write(const char *path, enum ggml_type type, struct err_text *et);
+/* With another number of layers, 1 to BENCH_LAYERS: as wide, and smaller. */
+MUST_CHECK enum err bench_model_write_layers(const char *path, enum ggml_type type, int n_layers,
+                                             struct err_text *et);
 
 #endif

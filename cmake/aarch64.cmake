@@ -22,9 +22,10 @@ set(ENV{PKG_CONFIG_DIR})
 set(ENV{PKG_CONFIG_LIBDIR} ${LINGUA_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig)
 set(ENV{PKG_CONFIG_SYSROOT_DIR} ${LINGUA_SYSROOT})
 
-# What is built runs here in qemu's user mode, with the cross compiler's C library.
+# What is built runs here in qemu's user mode, with the cross compiler's C library: all of it, for the loader of one
+# version hangs with the library of another, where the system has one for arm64 as well.
 find_program(LINGUA_QEMU qemu-aarch64)
 if(LINGUA_QEMU)
   set(CMAKE_CROSSCOMPILING_EMULATOR ${LINGUA_QEMU} -L /usr/aarch64-linux-gnu
-    -E LD_LIBRARY_PATH=${LINGUA_SYSROOT}/usr/lib/aarch64-linux-gnu)
+    -E LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib:${LINGUA_SYSROOT}/usr/lib/aarch64-linux-gnu)
 endif()

@@ -190,9 +190,9 @@ static int list(struct devices *v)
         {"device", false},  {"state", false}, {"modules", false}, {"memory", true},
         {"ms/token", true}, {"rtt", true},    {"via", false},
     };
-    const json_t *model = json_object_get(v->all, "model"), *d;
+    const json_t *model = json_object_get(v->all, "model");
+    const json_t *devices = json_object_get(v->all, "devices");
     struct table t;
-    size_t i;
     char buf[NUM_MAX];
     int status;
 
@@ -207,7 +207,8 @@ static int list(struct devices *v)
            bytes_of(model, "weight_bytes", buf), number_of(model, "n_modules"),
            text_of(v->all, "state"));
     table_init(&t, columns, (int)ARRAY_LEN(columns));
-    json_array_foreach(json_object_get(v->all, "devices"), i, d) device_row(&t, d);
+    for (size_t i = 0; i < json_array_size(devices); i++)
+        device_row(&t, json_array_get(devices, i));
     table_print(&t, stdout);
     table_fini(&t);
     status = out_finish();

@@ -33,7 +33,7 @@ static const struct command {
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
     {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},
 #endif
-    {"help", cmd_help, "this, or more about one command: lingua help run"},
+    {"help", cmd_help, "this, or more about one command: lingua help COMMAND"},
     {"version", cmd_version, "the version"},
     {"device", cmd_device, NULL},
 };

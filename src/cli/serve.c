@@ -126,11 +126,10 @@ static uint64_t number_of(const json_t *o, const char *key)
 static char *parts_text(const json_t *devices)
 {
     char *text = mem_strdup(""), *longer;
-    const json_t *d;
-    size_t i;
 
-    json_array_foreach(devices, i, d)
-    {
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        const json_t *d = json_array_get(devices, i);
+
         if (!*text_of(d, "modules"))
             continue;
         longer = mem_printf("%s%s%s %s", text, *text ? ", " : "", text_of(d, "name"),
@@ -175,16 +174,15 @@ static void on_refresh(evutil_socket_t fd, short what, void *user)
 {
     struct serve *s = user;
     json_t *all = cluster_json(s->cluster);
-    const json_t *d;
+    const json_t *devices = json_object_get(all, "devices");
     bool moving = false;
-    size_t i;
 
     (void)fd;
     (void)what;
     state_say(s, all);
     bars_begin(&s->bars);
-    json_array_foreach(json_object_get(all, "devices"), i, d)
-    {
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        const json_t *d = json_array_get(devices, i);
         const char *state = text_of(d, "state");
         bool fetches = strcmp(state, "fetching") == 0;
 

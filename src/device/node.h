@@ -4,19 +4,19 @@
  *   1. UNPAIRED: it has a token. It dials the head, proves the token, gets the roster: PAIRED. The
  *      head's key id and addresses go into the state folder (`cluster`), and no token is needed any
  *      more.
- *   2. It dials the head as a member (GREET with what it brings), again with back-off (0.2 s doubling
- *      to 15 s, with jitter) whenever the link is lost. It keeps what it has loaded while it does.
+ *   2. It dials the head as a member (GREET with what it brings), again with back-off (0.2 s
+ *      doubling to 15 s, with jitter) whenever the link is lost, keeping what it has loaded.
  *   3. ROSTER: the newest list of who belongs; links to anyone else are cut at once.
  *   4. ASSIGN of an epoch: it fetches what it lacks (device/bulk.h) while the old epoch still runs,
- *      says FETCHED; LOAD: it changes over (worker.h), and DIALs or awaits its neighbours as told; when
- *      the segments are loaded and each neighbour's link stands (or is relayed), it says READY.
- *   5. STEPs come from neighbours (or from the head), go to the worker, and what the worker gives goes
- *      to the next stage's device, direct or by the head.
- *   6. The head's PINGs are answered from the event loop, so that a long step is no silence. No ping
- *      for HEAD_SILENCE_MS: the head is lost; links to neighbours are closed (their roster could be
- *      old) and 2 begins again.
- *   7. The head refuses it as revoked: it forgets the cluster and ends with ERR_INPUT saying so (with a
- *      token that is still good it pairs anew instead). So does a token that is refused.
+ *      says FETCHED; LOAD: it changes over (worker.h), and DIALs or awaits its neighbours as told;
+ *      when the segments are loaded and each neighbour's link stands (or is relayed): READY.
+ *   5. STEPs come from neighbours (or from the head), go to the worker, and what the worker gives
+ *      goes to the next stage's device, direct or by the head.
+ *   6. The head's PINGs are answered from the event loop, so that a long step is no silence. No
+ *      ping for HEAD_SILENCE_MS: the head is lost; links to neighbours are closed (their roster
+ *      could be old) and 2 begins again.
+ *   7. The head refuses it as revoked: it forgets the cluster and ends with ERR_INPUT saying so
+ *      (with a token that is still good it pairs anew instead). So does a token that is refused.
  *   8. STOP: the head ends for now. What its model took is given back, LEAVE is said, and 2 begins
  *      again, at first after a longer pause. */
 #ifndef LINGUA_DEVICE_NODE_H

@@ -309,8 +309,8 @@ static enum err check_part(struct check *c, const struct model *m, int part, str
     return ERR_NONE;
 }
 
-/* Runs on the worker's thread: reads what is about to be used, and compares. Part 0 comes first, for
- * it says what the others are. */
+/* Runs on the worker's thread: reads what is about to be used, and compares. Part 0 comes first,
+ * for it says what the others are. */
 static enum err prepare(void *user, struct err_text *et)
 {
     struct check *c = user;
@@ -357,14 +357,34 @@ static void begin_load(struct epoch *e)
     node_update(n);
 }
 
+/* What is loaded is given back, and its links end. */
+static void let_go(struct node *n)
+{
+    struct epoch *e = n->now;
+
+    if (e)
+        stages_close(e);
+    n->now = NULL;
+    if (e != n->loading) /* else freed when the worker is done with it */
+        epoch_free(e);
+    n->status.modules[0] = '\0';
+    worker_unload(n->worker);
+}
+
 void epoch_load(struct node *n, const struct wire_load *m)
 {
     struct epoch *e = n->next;
 
-    if (!e || e->number != m->epoch || !e->mirror || e->failed) {
-        struct epoch unknown = {.node = n, .number = m->epoch};
-
-        fail(&unknown, ERR_PROTO, "it is to be loaded, but its weights are not here");
+    if (!e || e->number != m->epoch) { /* the others change over, and we have no part in it */
+        epoch_free(e);
+        n->next = NULL;
+        let_go(n);
+        node_update(n);
+        return;
+    }
+    if (!e->mirror) {
+        if (!e->failed)
+            fail(e, ERR_PROTO, "it is to be loaded, but its weights are not here yet");
         return;
     }
     /* Nothing of it would be fetched while another was being loaded. */
@@ -474,12 +494,6 @@ void epoch_head_lost(struct node *n)
 
 void epoch_stop(struct node *n)
 {
-    struct epoch *e = n->now;
-
     epoch_head_lost(n);
-    n->now = NULL;
-    if (e != n->loading) /* else freed when the worker is done with it */
-        epoch_free(e);
-    n->status.modules[0] = '\0';
-    worker_unload(n->worker);
+    let_go(n);
 }

@@ -85,8 +85,8 @@ static void on_retry(evutil_socket_t fd, short what, void *user)
     head_begin(user);
 }
 
-/* At once while there are other addresses to try; then after a pause that doubles each time, give or
- * take a quarter, so that devices which lost their head together do not all come back together. */
+/* At once while there are other addresses to try; then after a pause that doubles each time, give
+ * or take a quarter, so that devices which lost their head together do not come back together. */
 static void dial_again(struct node *n, bool at_once)
 {
     unsigned char luck;
@@ -178,7 +178,7 @@ static void on_closed(void *user, struct link *l, enum err e, const char *why)
         pairing ? token_names(&n->token, link_peer(l)) : key_id_equal(&n->known.head, link_peer(l));
 
     forget_link(n);
-    if (!was_open && e == ERR_INPUT && said_by_head) {
+    if (e == ERR_INPUT && said_by_head) {
         if (pairing)
             node_end(n, ERR_INPUT, "%s", why);
         else
@@ -198,16 +198,16 @@ static void on_silence(evutil_socket_t fd, short what, void *user)
 
     (void)fd;
     (void)what;
-    /* Looks are counted, not time: one long pause of this device is one look, behind which the head's
-     * frames lie waiting to be read. */
+    /* Looks are counted, not time: one long pause of this device is one look, behind which the
+     * head's frames lie waiting to be read. */
     if (++n->silent_looks > HEAD_SILENCE_MS / SILENCE_LOOK_MS)
         head_lost(n, "it stopped answering");
 }
 
 /* ---- pairing ---- */
 
-/* The head has let us in: from here on it knows our key and we know its. This is kept at once, for the
- * token is used up. */
+/* The head has let us in: from here on it knows our key and we know its. This is kept at once, for
+ * the token is used up. */
 static void paired(struct node *n, struct link *l)
 {
     struct err_text et;
@@ -398,19 +398,6 @@ static void stop(struct node *n)
     dial_again(n, false);
 }
 
-static void refused(struct node *n, const struct frame *f)
-{
-    struct wire_refuse m;
-    struct err_text et;
-
-    if (wire_refuse_decode(f, &m, &et))
-        head_lost(n, et.text);
-    else if (m.code == ERR_INPUT)
-        removed(n);
-    else
-        head_lost(n, m.text.text);
-}
-
 /* Those that make sense only to a member that knows who the others are. */
 static enum err take_order(struct node *n, const struct frame *f, struct err_text *et)
 {
@@ -465,9 +452,6 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
         stages_pong(l, f);
         return;
     case FRAME_PONG:
-        return;
-    case FRAME_REFUSE:
-        refused(n, f);
         return;
     case FRAME_ROSTER:
         if (!take_roster(n, f, &et))

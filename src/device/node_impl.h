@@ -1,11 +1,11 @@
 /* What the files of a node share: node.c (opening, closing, what is shown), node_state.c (what it
- * remembers), node_head.c (the link to the head), node_epoch.c (from ASSIGN to READY, and the steps)
- * and node_stages.c (neighbours, and others who knock). Internal; the event loop's thread, but for
- * epoch.c's prepare, which the worker's thread runs.
+ * remembers), node_head.c (the link to the head), node_epoch.c (from ASSIGN to READY, and the
+ * steps) and node_stages.c (neighbours, and others who knock). Internal; the event loop's thread,
+ * but for epoch.c's prepare, which the worker's thread runs.
  *
  * Invariants: at most one load is with the worker, `loading`; its epoch is not freed before the
- * worker has answered. Nothing is fetched while a load may be checking the cache. A neighbour's or a
- * fetcher's link lives only while the head's is open. */
+ * worker has answered. Nothing is fetched while a load may be checking the cache. A neighbour's or
+ * a fetcher's link lives only while the head's is open. */
 #ifndef LINGUA_DEVICE_NODE_IMPL_H
 #define LINGUA_DEVICE_NODE_IMPL_H
 

@@ -61,7 +61,7 @@ void stages_close(struct epoch *e)
 
 /* ---- the heartbeat: a wire that is cut says nothing ---- */
 
-/* Whether bytes came or went out. A large step on a slow link holds a PING up, but then it moves. */
+/* Whether bytes came or went out. A large step on a slow link holds PING up, but then it moves. */
 static bool moved(struct neighbour *nb)
 {
     uint64_t received = link_received_bytes(nb->link);
@@ -82,7 +82,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 
     (void)fd;
     (void)what;
-    /* Beats are counted, not time, so that a pause of this device is not taken for one of others. */
+    /* Beats are counted, not time: a pause of this device must not be taken for one of others. */
     nb->silent = moved(nb) ? 0 : nb->silent + 1;
     if (nb->silent > NEIGHBOUR_SILENT_MAX) {
         log_say(&nb->epoch->node->log, "node", "link with %s: it stopped answering", name_of(nb));

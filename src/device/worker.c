@@ -427,6 +427,7 @@ static void give_output(struct worker *w, struct step *s, const struct item *job
         w->sent_bytes += f.total;
         w->decode_sent_bytes += s->n_rows == 1 ? f.total : 0;
     }
+    publish_report(w); /* first: who has the output may ask at once */
     give(w, it);
 }
 
@@ -454,7 +455,6 @@ static void step_now(struct worker *w, struct item *job)
         return;
     }
     give_output(w, &s, job);
-    publish_report(w);
 }
 
 static void *work(void *arg)

@@ -3,10 +3,10 @@
  *
  * Jobs go in by a bounded queue and come out by calls on the event loop's thread. One step at a
  * time is computed; those that have arrived wait here. Loading checks and opens the model, too
- * (`prepare` runs on the compute thread), so that neither ever holds up a link. A load that asks for
- * what is loaded already (same file, modules and sizes) only begins the new epoch: slots empty, step
- * numbers from 1. Steps of another epoch than the one loaded are dropped: who sent them has heard, or
- * will hear, of the new one. */
+ * (`prepare` runs on the compute thread), so that neither ever holds up a link. A load that asks
+ * for what is loaded already (same file, modules and sizes) only begins the new epoch: slots empty,
+ * step numbers from 1. Steps of another epoch than the one loaded are dropped: who sent them has
+ * heard, or will hear, of the new one. */
 #ifndef LINGUA_DEVICE_WORKER_H
 #define LINGUA_DEVICE_WORKER_H
 
@@ -48,8 +48,8 @@ struct worker_load {
     struct plan plan;
     int device;
     struct segment_opts segment;
-    /* Runs first, on the compute thread, before the file is opened: checks what the cache holds. May
-     * be NULL. */
+    /* Runs first, on the compute thread, before the file is opened: checks what the cache holds.
+     * May be NULL. */
     enum err (*prepare)(void *user, struct err_text *et);
     void *user;
 };
@@ -60,7 +60,7 @@ MUST_CHECK enum err worker_open(struct event_base *base, int n_threads,
 /* Waits for the step under way, not for those queued. No call comes after it. */
 void worker_close(struct worker *w);
 
-/* Replaces what is loaded; answered by loaded. The old segments are freed before the new are read. */
+/* Replaces what is loaded; answered by loaded. The old segments go before the new are read. */
 void worker_load(struct worker *w, const struct worker_load *load);
 void worker_unload(struct worker *w);
 /* A STEP frame's bytes, copied. arrived_us for the trace. ERR_LIMIT past WORKER_QUEUE_MAX. */
@@ -70,8 +70,8 @@ MUST_CHECK enum err worker_step(struct worker *w, const uint8_t *frame, size_t l
 /* As of the last finished step. */
 void worker_report(struct worker *w, struct wire_report *out);
 /* One record per step and stage since it was turned on, at most WIRE_TRACE_MAX. Returns how many
- * records were copied to out, which has room for WIRE_TRACE_MAX. sent_us is when the result was given
- * to `out`. */
+ * records were copied to out, which has room for WIRE_TRACE_MAX. sent_us is when the result was
+ * given to `out`. */
 void worker_trace(struct worker *w, bool on);
 int worker_trace_take(struct worker *w, struct wire_trace_record *out);
 

@@ -132,7 +132,8 @@ void cluster_member_down(struct member *m, const char *text)
     m->report_due = m->trace_due = false;
     (void)err_set(&words, ERR_GONE, "%s %s", m->able.name, text);
     memcpy(m->trouble, words.text, sizeof m->trouble);
-    log_say(&c->opts.log, "cluster", "%s", words.text);
+    if (!m->up || epoch_device(&c->running, m->id) < 0) /* else the core says it, and more */
+        log_say(&c->opts.log, "cluster", "%s", words.text);
     if (m->up) {
         m->up = false;
         cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, words.text);

@@ -341,8 +341,7 @@ static void link_lost(struct cluster *c, struct member *m, const struct member *
 {
     struct err_text text;
 
-    (void)err_set(&text, ERR_GONE, "the link between %s and %s broke", m->able.name,
-                  other->able.name);
+    (void)err_set(&text, ERR_GONE, "%s lost its link to %s", m->able.name, other->able.name);
     /* Steps may have been lost with it. The core takes it as a loss and a return, which begins a new
      * epoch of the same plan; its links are then made anew, or relayed. */
     cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, text.text);

@@ -119,6 +119,7 @@ static json_t *member_json(const struct cluster *c, const struct member *m, bool
     set_u64(o, "threads", (uint64_t)m->able.n_threads);
     set_u64(o, "memory_bytes", m->able.memory_bytes);
     set_u64(o, "planned_bytes", m->planned_bytes);
+    set_u64(o, "base_bytes", m->able.base_bytes);
     set_u64(o, "speed", m->able.speed);
     set_u64(o, "received_bytes", p->received);
     set_u64(o, "done", p->done);
@@ -194,6 +195,8 @@ json_t *cluster_json(const struct cluster *c)
     set_text(model, "path", c->model_path);
     set_u64(model, "weight_bytes", shape->weight_bytes);
     set_u64(model, "n_modules", (uint64_t)model_n_modules(c->model));
+    set_u64(model, "scratch_bytes", c->problem.scratch_bytes);
+    set_u64(model, "scratch_output_bytes", c->problem.scratch_output_bytes);
     json_object_set_new(o, "model", model);
     for (int i = 0; i < body->n; i++) {
         const struct wire_member *w = &body->member[i];

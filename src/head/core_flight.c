@@ -122,6 +122,7 @@ static struct ask *new_ask(const struct core_ask *a)
 
 void flight_ask(struct core *c, int i, const struct core_ask *a)
 {
+    static const struct core_ask nothing = {0};
     struct client *cl = &c->clients[i];
     struct err_text why = {{0}};
     struct ask *q;
@@ -134,7 +135,7 @@ void flight_ask(struct core *c, int i, const struct core_ask *a)
         return;
     }
     e = check_ask(c, cl, a, &why);
-    q = new_ask(e ? &(struct core_ask){0} : a);
+    q = new_ask(e ? &nothing : a);
     q->number = a->number;
     q->arrived_us = c->now_us;
     q->code = e;

@@ -5,12 +5,14 @@
  *
  *   {"do":"devices"}   {"head": name, "state": "alone|waiting|fetching|loading|running",
  *                       "waiting_for": text, "address": "host:port", "epoch": n, "n_ctx": n,
- *                       "model": {"name","arch","quantisation","path","weight_bytes","n_modules"},
+ *                       "model": {"name","arch","quantisation","path","weight_bytes","n_modules",
+ *                                 "scratch_bytes", "scratch_output_bytes" (on top, with output)},
  *                       "devices": [DEVICE...]}
  *       DEVICE = {"name", "key" (short), "head": bool, "mine": bool, "drained": bool,
  *                 "state": "ready|fetching|loading|idle|failed|lost|offline", "trouble": text,
  *                 "modules": text, "address", "kind", "kernels", "threads", "memory_bytes",
- *                 "planned_bytes", "resident_bytes", "weight_bytes", "kv_bytes", "speed",
+ *                 "base_bytes" (before any model), "planned_bytes", "resident_bytes",
+ *                 "weight_bytes", "kv_bytes", "speed",
  *                 "received_bytes" (weights, since it was assigned its part), "done", "total",
  *                 "rtt_ms", "security", "steps", "rows", "compute_ms", "decode_ms",
  *                 "sent_bytes", "sent_bytes_per_row",

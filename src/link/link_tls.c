@@ -142,6 +142,10 @@ void tls_reason(struct link *l, struct err_text *et)
     unsigned long code = l->ssl ? bufferevent_get_openssl_error(l->bev) : 0;
     const char *words = code ? ssl_words(code, l->dialled) : NULL;
 
+    if (ERR_SYSTEM_ERROR(code)) { /* the connection's own, by way of OpenSSL, which has no words */
+        saved = ERR_GET_REASON(code);
+        code = 0;
+    }
     if (words)
         (void)err_set(et, ERR_GONE, "%s", words);
     else if (code)

@@ -238,9 +238,11 @@ static void pile_add(struct pile *p, const struct reader *r, const struct record
     } else if (rec->type == TYPE_A && p->n_addresses < ADDRESSES_MAX) {
         struct reader data = {r->packet, rec->data_end, rec->data};
         struct address *a = &p->addresses[p->n_addresses++];
+        bool have;
 
         a->name = rec->name;
-        CHECK(get_u32(&data, &a->ip));
+        have = get_u32(&data, &a->ip);
+        CHECK(have); /* the record was measured before */
     }
 }
 

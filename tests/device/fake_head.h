@@ -1,6 +1,6 @@
-/* A head as a device sees it, without a mind of its own: it pairs, keeps a roster, gives weights and
- * passes steps on, and does what a test tells it otherwise. It runs device 0's stages itself, on the
- * event loop's thread. Functions fail the test when something is not as it should be. */
+/* A head as a device sees it, without a mind of its own: it pairs, keeps a roster, gives weights
+ * and passes steps on, and does what a test tells it otherwise. It runs device 0's stages itself,
+ * on the event loop's thread. Functions fail the test when something is not as it should be. */
 #ifndef LINGUA_TESTS_FAKE_HEAD_H
 #define LINGUA_TESTS_FAKE_HEAD_H
 

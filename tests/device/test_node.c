@@ -1,5 +1,5 @@
-/* A device's life: paired, fed, linked with its neighbour, passing steps; then everything that can go
- * wrong with its head, its neighbour and its memory. Two devices and a head, in one process. */
+/* A device's life: paired, fed, linked with its neighbour, passing steps; then everything that can
+ * go wrong with its head, its neighbour and its memory. Two devices and a head, in one process. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -119,6 +119,30 @@ static void expect(struct world *w)
     rig_close(&rig);
 }
 
+static void wait_state(struct world *w, int i, enum node_state state)
+{
+    for (int tries = 0; w->device[i].status.state != state; tries++) {
+        if (tries == 600)
+            fail_msg("state %d, %d wanted: %s", w->device[i].status.state, state,
+                     w->device[i].status.trouble);
+        fake_head_run_ms(&w->head, 50);
+    }
+}
+
+/* What measuring this machine would give, so that not every test measures it again. */
+static void put_profile(const char *folder)
+{
+    char path[192];
+    FILE *f;
+
+    mkdir(folder, 0700);
+    snprintf(path, sizeof path, "%s/profile", folder);
+    f = fopen(path, "we");
+    assert_non_null(f);
+    fprintf(f, "lingua profile 1: %s, 1 threads\nspeed 1000000000\n", model_kernels());
+    fclose(f);
+}
+
 /* Both devices have joined by a token each, and are linked as members. */
 static struct world *world_open(void)
 {
@@ -138,9 +162,11 @@ static struct world *world_open(void)
 
         snprintf(d->folder, sizeof d->folder, "%s/device%d", w->folder, i);
         snprintf(d->cache, sizeof d->cache, "%s/cache", d->folder);
+        put_profile(d->folder);
         fake_head_token(&w->head, &token);
         start(w, i, &token, true);
         fake_head_wait(&w->head, &w->head.member[i].n_greets, 1);
+        wait_state(w, i, NODE_WAITING);
     }
     return w;
 }
@@ -167,16 +193,6 @@ static void check_steps(struct world *w)
         fake_head_step(&w->head, (uint64_t)i + 1, i, 10 + i);
         assert_int_equal(w->head.n_rows, 1);
         assert_memory_equal(w->head.logits, w->expected[i], (size_t)w->n_vocab * sizeof(float));
-    }
-}
-
-static void wait_state(struct world *w, int i, enum node_state state)
-{
-    for (int tries = 0; w->device[i].status.state != state; tries++) {
-        if (tries == 600)
-            fail_msg("state %d, %d wanted: %s", w->device[i].status.state, state,
-                     w->device[i].status.trouble);
-        fake_head_run_ms(&w->head, 50);
     }
 }
 
@@ -610,6 +626,32 @@ static void test_other_boundaries(void **state)
     world_close(w);
 }
 
+/* An epoch that has no place for a device: it lets go of what it has. */
+static void test_no_part_any_more(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = w->head.member;
+    struct wire_buf buf;
+    struct frame_out f;
+
+    (void)state;
+    bring_up(w, false);
+    wire_load_encode(&(struct wire_load){++w->epoch, 0}, &buf, &f);
+    fake_head_send(&w->head, 0, &f);
+    wait_state(w, 0, NODE_WAITING);
+    assert_string_equal(w->device[0].status.modules, "");
+    assert_int_equal(m[0].n_phase[WIRE_PHASE_FAILED], 0);
+    fake_head_wait(&w->head, &m[1].n_state[WIRE_LINK_LOST], 1);
+    wire_empty_encode(FRAME_REPORT_ASK, &buf, &f);
+    while (m[0].n_reports == 0 || m[0].report.weight_bytes) { /* the worker may take a moment */
+        fake_head_send(&w->head, 0, &f);
+        fake_head_run_ms(&w->head, 20);
+    }
+    bring_up(w, false);
+    check_steps(w);
+    world_close(w);
+}
+
 /* ---- a head that makes no sense ---- */
 
 static void test_orders_that_make_no_sense(void **state)
@@ -620,10 +662,11 @@ static void test_orders_that_make_no_sense(void **state)
     struct frame_out f;
 
     (void)state;
-    wire_load_encode(&(struct wire_load){77, 0}, &buf, &f);
-    fake_head_send(&w->head, 0, &f);
+    fake_head_assign(&w->head, ++w->epoch, NULL);
+    wire_load_encode(&(struct wire_load){w->epoch, 0}, &buf, &f);
+    fake_head_send(&w->head, 0, &f); /* too early */
     fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 1);
-    assert_int_equal(m[0].phase.epoch, 77);
+    assert_non_null(strstr(m[0].phase.text.text, "not here yet"));
     fake_head_dial(&w->head, 0, 2, WIRE_DIAL_OUT); /* of no epoch */
     w->head.plan.stage[1].first = 3;               /* a gap */
     fake_head_assign(&w->head, ++w->epoch, NULL);
@@ -631,8 +674,8 @@ static void test_orders_that_make_no_sense(void **state)
     w->head.plan.stage[1].first = 2;
     w->head.segment.n_ctx = 1 << 25; /* cannot be loaded */
     fake_head_assign(&w->head, ++w->epoch, NULL);
-    for (int i = 0; i < NODES; i++)
-        fake_head_wait(&w->head, &m[i].n_phase[WIRE_PHASE_FETCHED], 1);
+    while (m[0].phase.epoch != w->epoch || m[0].phase.phase != WIRE_PHASE_FETCHED)
+        fake_head_run_ms(&w->head, 20);
     wire_load_encode(&(struct wire_load){w->epoch, 0}, &buf, &f);
     fake_head_send(&w->head, 0, &f);
     fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 3);
@@ -672,6 +715,7 @@ int main(void)
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_flipped_byte),
         cmocka_unit_test(test_other_boundaries),
+        cmocka_unit_test(test_no_part_any_more),
         cmocka_unit_test(test_orders_that_make_no_sense),
     };
 

@@ -74,11 +74,63 @@ static void speed_is_remembered(void **state)
     folder_remove(&f);
 }
 
+static uint64_t base_with(const char *folder, struct compute *c)
+{
+    struct profile p;
+
+    if (profile_measure(c, folder, &p, &et) != ERR_NONE)
+        fail_msg("%s", et.text);
+    assert_int_equal(p.speed, 4321);
+    return p.base_bytes;
+}
+
+/* A plan depends on it, so it does not change by some pages at every start; but it does when it is
+ * far from what it was. */
+static void base_is_remembered(void **state)
+{
+    struct folder f = {""};
+    struct profile now;
+    struct compute *c;
+    char path[128], *text, *number;
+    uint8_t *bytes;
+    size_t len;
+
+    (void)state;
+    folder_make(&f);
+    snprintf(path, sizeof path, "%s/profile", f.path);
+    assert_int_equal(compute_open(1, &c, &et), ERR_NONE);
+    assert_int_equal(profile_measure(c, f.path, &now, &et), ERR_NONE);
+    bytes = file_read(path, &len);
+    text = mem_zalloc(len + 64, 1);
+    memcpy(text, bytes, len);
+    number = strstr(text, "speed ");
+    assert_non_null(number);
+    assert_non_null(strstr(number, "\nbase "));
+    for (int i = 0; i < 2; i++) {
+        uint64_t was = now.base_bytes + (i == 0 ? 4096 : 64 << 20), got;
+
+        snprintf(number, 64, "speed 4321\nbase %llu\n", (unsigned long long)was);
+        file_write(path, text, strlen(text));
+        got = base_with(f.path, c);
+        if (i == 0) {
+            assert_int_equal(got, was);
+        } else {
+            assert_true(got < was - (32 << 20));
+            assert_int_equal(base_with(f.path, c), got); /* and that is remembered */
+        }
+    }
+    compute_close(c);
+    free(bytes);
+    free(text);
+    folder_remove(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(speed_is_measured),
         cmocka_unit_test(speed_is_remembered),
+        cmocka_unit_test(base_is_remembered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

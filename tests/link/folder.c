@@ -53,9 +53,12 @@ uint8_t *folder_read(const char *folder, const char *name, size_t *len)
 void folder_write(const char *folder, const char *name, const void *bytes, size_t len)
 {
     FILE *f = fopen(folder_path(folder, name), "wb");
+    size_t written;
+    int failed;
 
     CHECK(f);
-    CHECK(fwrite(bytes, 1, len, f) == len);
-    CHECK(fclose(f) == 0);
+    written = fwrite(bytes, 1, len, f);
+    failed = fclose(f);
+    CHECK(written == len && !failed);
     CHECK(chmod(folder_path(folder, name), 0600) == 0);
 }

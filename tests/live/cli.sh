@@ -50,7 +50,7 @@ wait_for() {
 help_and_usage() {
     expect 0 help; prints "usage: lingua"
     expect 0 --help; prints "perplexity"
-    ! grep -q "^  device" out || fail "help lists the hidden command"
+    ! grep -q "^  device " out || fail "help lists the hidden command"
     for c in run bench perplexity inspect; do
         expect 0 help $c; prints "usage: lingua $c"
         expect 0 $c --help; prints "usage: lingua $c"

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "sim_impl.h"
 
 uint64_t hash_next(uint64_t before, int32_t token)
@@ -214,6 +215,7 @@ void device_step(struct sim *s, struct message *m)
         sim_broken(s, "device %d: step %llu of stage %d where %llu is due", m->device,
                    (unsigned long long)st->number, st->stage,
                    (unsigned long long)(h ? h->next : 0));
+    CHECK(h);
     h->next++;
     run_ops(h, st);
     if (!st->code && st->n_rows)

@@ -90,11 +90,19 @@ static void on_invited(void *user, const char *token, const char *address)
 
 static void on_job(evutil_socket_t fd, short what, void *user)
 {
+    struct town *t = user;
+
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(t->base); /* run_loop takes it: node_close runs the loop itself */
+}
+
+static void take_jobs(struct town *t)
+{
     struct job *j;
 
-    (void)what;
-    while (read(fd, &j, sizeof j) == sizeof j) {
-        j->fn(user, j->arg);
+    while (read(t->pipe[0], &j, sizeof j) == sizeof j) {
+        j->fn(t, j->arg);
         pthread_mutex_lock(&j->lock);
         j->done = true;
         pthread_cond_signal(&j->ready);
@@ -121,7 +129,10 @@ static void *run_loop(void *user)
 {
     struct town *t = user;
 
-    event_base_loop(t->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    while (!t->ended) {
+        event_base_loop(t->base, EVLOOP_NO_EXIT_ON_EMPTY);
+        take_jobs(t);
+    }
     return NULL;
 }
 
@@ -190,7 +201,7 @@ static void close_all(struct town *t, void *arg)
         if (t->node[i].node)
             node_close(t->node[i].node);
     cluster_close(t->cluster);
-    event_base_loopbreak(t->base);
+    t->ended = true;
 }
 
 void town_close(struct town *t)

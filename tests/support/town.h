@@ -22,6 +22,7 @@ struct town {
     struct event *waker;
     int pipe[2];
     pthread_t thread;
+    bool ended;
     struct cluster *cluster;
     int n_nodes; /* beside the head */
     struct town_node {

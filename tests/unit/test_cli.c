@@ -199,9 +199,11 @@ static void test_likeness(void **state)
  * many rows. */
 static int picture(char *text, unsigned char *dark, int width)
 {
+    char *rest = NULL;
     int y = 0;
 
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"), y += 2) {
+    for (char *line = strtok_r(text, "\n", &rest); line;
+         line = strtok_r(NULL, "\n", &rest), y += 2) {
         static const char colours[] = "\033[38;5;16;48;5;231m", end[] = "\033[0m";
         const char *p = line + strlen(colours);
 
