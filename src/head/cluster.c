@@ -22,7 +22,10 @@ enum {
     CTX_DEFAULT_MAX = 4096,
     ROWS_MAX = 128, /* short chunks keep several stages busy with one prompt */
     CHANGE_MS = 200,
+    STOP_US = 300000,  /* for devices to answer STOP */
     MEMORY_SHARE = 70, /* percent of what is available */
+    /* Longer than it takes a device to look for a head that stopped (2 s, give or take) again. */
+    EXPECT_US = 6000000,
 };
 
 /* ---- small things ---- */
@@ -132,6 +135,8 @@ void cluster_member_down(struct member *m, const char *text)
     m->report_due = m->trace_due = false;
     (void)err_set(&words, ERR_GONE, "%s %s", m->able.name, text);
     memcpy(m->trouble, words.text, sizeof m->trouble);
+    if (c->closing)
+        return;
     if (!m->up || epoch_device(&c->running, m->id) < 0) /* else the core says it, and more */
         log_say(&c->opts.log, "cluster", "%s", words.text);
     if (m->up) {
@@ -494,6 +499,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
         link_send(m->link, &f);
     }
     cluster_answer_questions(c, now);
+    cluster_expect(c, now);
 }
 
 static void on_core_time(evutil_socket_t fd, short what, void *user)
@@ -646,6 +652,7 @@ static void begin(struct cluster *c)
     CHECK(c->tick && c->core_timer);
     event_add(c->tick, &every);
     invite_anew(c);
+    c->expect_until_us = clock_us() + EXPECT_US;
     cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
 }
 
@@ -689,10 +696,39 @@ enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
     return ERR_NONE;
 }
 
+static bool anybody_here(const struct cluster *c)
+{
+    for (int i = 1; i < c->n_members; i++)
+        if (c->member[i].link)
+            return true;
+    return false;
+}
+
+/* So that they do not have to guess whether this head was lost: they give back what the model took,
+ * and answer by LEAVE. */
+static void say_stop(struct cluster *c)
+{
+    int64_t until = clock_us() + STOP_US;
+    struct wire_buf buf;
+    struct frame_out f;
+
+    c->closing = true;
+    wire_empty_encode(FRAME_STOP, &buf, &f);
+    for (int i = 1; i < c->n_members; i++)
+        if (c->member[i].link)
+            link_send(c->member[i].link, &f);
+    while (anybody_here(c) && clock_us() < until) {
+        if (event_base_loop(c->base, EVLOOP_NONBLOCK) < 0)
+            break;
+        usleep(1000);
+    }
+}
+
 void cluster_close(struct cluster *c)
 {
     if (!c)
         return;
+    say_stop(c);
     cluster_local_close(c);
     discover_close(c->discover);
     for (int i = 0; i < BULK_LINKS_MAX; i++)

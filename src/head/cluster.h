@@ -55,7 +55,8 @@ struct cluster_opts {
 
 MUST_CHECK enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
                                  struct cluster **out, struct err_text *et);
-/* Devices find their link closed and go on looking for this head; clients get an error. */
+/* Devices are told to stop and go on looking for this head; clients get an error. Not from within the
+ * event loop, which it turns for a moment so that the word goes out. */
 void cluster_close(struct cluster *c);
 
 int cluster_port(const struct cluster *c);

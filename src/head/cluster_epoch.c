@@ -59,6 +59,8 @@ static void set_core_timer(struct cluster *c)
 
 void cluster_feed(struct cluster *c, const struct core_event *event)
 {
+    if (c->closing)
+        return;
     if (c->in_core) {
         keep(c, event);
         return;
@@ -115,9 +117,56 @@ static void describe(struct cluster *c, const int *candidates, int n, struct pla
     }
 }
 
-static int by_number(const void *a, const void *b)
+/* The place of a member in the roster, which outlives this program. */
+static int seat(const struct cluster *c, int member)
 {
-    return *(const int *)a - *(const int *)b;
+    const struct wire_member *entry = roster_find(c->roster, &c->member[member].key);
+
+    if (member == 0)
+        return -1;
+    return entry ? (int)(entry - roster_body(c->roster)->member) : WIRE_MEMBERS_MAX;
+}
+
+/* The candidates in the roster's order, so that the same devices get the same parts, whoever of them
+ * was quicker to come back. */
+static void in_order(const struct cluster *c, const struct core_action *a, int *candidates)
+{
+    for (int i = 0; i < a->n; i++) {
+        int k = i;
+
+        for (; k > 0 && seat(c, candidates[k - 1]) > seat(c, a->members[i]); k--)
+            candidates[k] = candidates[k - 1];
+        candidates[k] = a->members[i];
+    }
+}
+
+/* After a start the devices of last time are waited for a while: a plan for the first to come would
+ * have it fetch what the others hold. Until then the head answers alone, if it can. */
+static bool someone_is_expected(const struct cluster *c, struct err_text *who)
+{
+    const struct wire_roster_body *body = roster_body(c->roster);
+
+    for (int i = 0; c->expect_until_us && i < body->n; i++) {
+        const struct key_id *own = identity_key(c->identity);
+        bool here = memcmp(body->member[i].key, own->bytes, sizeof own->bytes) == 0;
+
+        for (int k = 1; k < c->n_members && !here; k++)
+            here = memcmp(body->member[i].key, c->member[k].key.bytes, WIRE_KEY_BYTES) == 0;
+        if (!here) {
+            (void)err_set(who, ERR_GONE, "waits for %s, which belongs here, to come back",
+                          body->member[i].name);
+            return true;
+        }
+    }
+    return false;
+}
+
+void cluster_expect(struct cluster *c, int64_t now_us)
+{
+    if (!c->expect_until_us || now_us < c->expect_until_us)
+        return;
+    c->expect_until_us = 0;
+    cluster_feed_member(c, CORE_CHANGED, 0, 0, ERR_NONE, NULL);
 }
 
 static void solve(struct cluster *c, const struct core_action *a)
@@ -127,19 +176,18 @@ static void solve(struct cluster *c, const struct core_action *a)
     struct place_problem problem = c->problem;
     struct core_event event = {.kind = CORE_PLANNED, .ticket = a->ticket};
     int members[PLAN_DEVICES_MAX], candidates[MEMBERS_MAX];
-    struct err_text et = {{0}};
+    struct err_text et = {{0}}, who;
+    bool expecting = someone_is_expected(c, &who);
 
-    /* In the order they first came, so that the same devices get the same plan. */
     CHECK(a->n >= 1 && a->n <= MEMBERS_MAX);
-    memcpy(candidates, a->members, (size_t)a->n * sizeof candidates[0]);
-    qsort(candidates, (size_t)a->n, sizeof candidates[0], by_number);
+    in_order(c, a, candidates);
     CHECK(candidates[0] == 0);
-    describe(c, candidates, a->n, devices);
-    problem.n_devices = a->n;
+    problem.n_devices = expecting ? 1 : a->n;
+    describe(c, candidates, problem.n_devices, devices);
     problem.device = devices;
     event.code = place_solve(&problem, found, &et);
     if (event.code) {
-        event.text = et.text;
+        event.text = expecting ? who.text : et.text;
     } else {
         event.plan = &found->plan;
         event.members = members;

@@ -112,11 +112,12 @@ struct cluster {
     struct worker *worker;
     struct step_codec *codec;
     struct core *core;
-    bool in_core;
+    bool in_core, closing;
     struct waiting_event *first, **last; /* events that wait for the core */
 
     int n_members;
     struct member member[MEMBERS_MAX];
+    int64_t expect_until_us; /* so long the devices of last time are waited for; 0 = not any more */
     struct epoch running, coming;
 
     struct client client[CORE_CLIENTS_MAX];
@@ -144,6 +145,8 @@ void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell);
 void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
 
 /* cluster_epoch.c */
+/* Plans for those who are there, when the devices of last time were waited for long enough. */
+void cluster_expect(struct cluster *c, int64_t now_us);
 /* Gives the core an event, now or when it is done with the one at hand. */
 void cluster_feed(struct cluster *c, const struct core_event *event);
 void cluster_feed_member(struct cluster *c, enum core_event_kind kind, int member, uint32_t epoch,

@@ -1,0 +1,16 @@
+# The cluster as real processes over real sockets (tests/live/cluster): what the issue's proof says, one
+# file each. They watch the clock, so each runs alone. Needs node; without it ctest says "skipped".
+find_program(LINGUA_NODE node)
+if(NOT LINGUA_SANITIZE)
+  foreach(area answers shipping loss neighbours strangers revoke budgets commands restart)
+    if(LINGUA_NODE)
+      add_test(NAME live_cluster_${area}
+        COMMAND ${LINGUA_NODE} ${CMAKE_SOURCE_DIR}/tests/live/cluster/${area}.mjs)
+    else()
+      add_test(NAME live_cluster_${area} COMMAND sh -c "echo SKIPPED: there is no node; exit 77")
+    endif()
+    set_tests_properties(live_cluster_${area} PROPERTIES SKIP_RETURN_CODE 77 RUN_SERIAL ON
+      TIMEOUT 300 ENVIRONMENT "LINGUA_PROGRAM=$<TARGET_FILE:lingua>;LINGUA_TEST_DIR=${CMAKE_BINARY_DIR}/live-cluster;LINGUA_NETSWITCH=${CMAKE_BINARY_DIR}/lingua-netswitch")
+    lingua_test_needs_model(live_cluster_${area})
+  endforeach()
+endif()
