@@ -133,7 +133,8 @@ export class Cluster {
         }, seconds);
     }
 
-    async up(n = this.net.n) {
+    // All of it, without waiting for a plan.
+    async begin(n = this.net.n) {
         this.startHead();
         const address = (await until('the head', () => this.devices())).address;
         this.address = address;
@@ -141,11 +142,26 @@ export class Cluster {
             this.startDevice(i, address);
             await until(`m${i} here`, () => (this.device(`m${i}`)?.address ?? '') !== '');
         }
+    }
+    async up(n = this.net.n) {
+        await this.begin(n);
         return this.ready(n);
+    }
+    // A plan that has held for a while, with all devices or without some.
+    async settled() {
+        let epoch = 0, since = 0;
+        return until('a plan', () => {
+            const d = this.devices();
+            const calm = d?.state === 'running' && d.devices.every(x => /^(ready|idle)$/.test(x.state));
+            if (!calm || d.epoch !== epoch)
+                since = Date.now();
+            epoch = d?.epoch;
+            return calm && Date.now() - since > 1500 && d;
+        }, 120);
     }
 
     // A generation by the cluster that is under way: {out, err, status, over: a promise of itself}.
-    begin(args) {
+    launch(args) {
         const argv = this.wrap(-1, [this.lingua, 'run', '--cluster', '--state', this.state(0), ...args]);
         const p = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
         const run = { out: '', err: '', status: undefined };
@@ -156,7 +172,7 @@ export class Cluster {
     }
     // And to its end: {text, tokens, timings, ...}; the trace goes to that file.
     async run(args, trace) {
-        const run = await this.begin(['--json', ...args, ...(trace ? ['--trace', trace] : [])]).over;
+        const run = await this.launch(['--json', ...args, ...(trace ? ['--trace', trace] : [])]).over;
         if (run.status !== 0)
             throw new Error(`lingua run --cluster: status ${run.status}: ${run.err}`);
         return JSON.parse(run.out);
