@@ -248,7 +248,9 @@ static void trouble_say(struct join *j, const struct node_status *s)
 {
     if (s->state == NODE_READY || s->state == NODE_WAITING)
         j->n_troubles = 0;
-    if (!*s->trouble || is_looking(j) || strcmp(s->trouble, j->shown.trouble) == 0)
+    /* Why it ended is said at the end. */
+    if (!*s->trouble || is_looking(j) || s->state == NODE_ENDED ||
+        strcmp(s->trouble, j->shown.trouble) == 0)
         return;
     for (int i = 0; i < j->n_troubles; i++)
         if (strcmp(j->troubles[i], s->trouble) == 0)

@@ -81,6 +81,7 @@ void node_end(struct node *n, enum err e, const char *fmt, ...)
     head_close(n);
     epoch_stop(n);
     log_say(&n->log, "node", "%s", n->ended_text.text);
+    n->status.state = NODE_ENDED;
     node_trouble(n, "%s", n->ended_text.text);
     node_update(n);
     event_base_loopbreak(n->base);

@@ -147,6 +147,15 @@ void cluster_member_down(struct member *m, const char *text)
     cluster_changed(c);
 }
 
+void cluster_member_left(struct member *m, const char *sentence, const char *text)
+{
+    struct cluster *c = m->cluster;
+
+    if (m->up && epoch_device(&c->running, m->id) >= 0)
+        cluster_feed_member(c, CORE_FAILED, m->id, c->running.number, ERR_GONE, sentence);
+    cluster_member_down(m, text);
+}
+
 static void take_pong(struct member *m, const struct wire_pong *p)
 {
     int64_t now = clock_us(), rtt = now - (int64_t)p->sent_us;
@@ -177,7 +186,6 @@ static enum err take_ping(struct member *m, const struct frame *f, struct err_te
 
 static enum err take_leave(struct member *m, const struct frame *f, struct err_text *et)
 {
-    struct cluster *c = m->cluster;
     struct wire_leave leave;
     struct err_text text;
     enum err e = wire_leave_decode(f, &leave, et);
@@ -187,10 +195,7 @@ static enum err take_leave(struct member *m, const struct frame *f, struct err_t
     (void)err_set(&text, ERR_GONE, "%s left (%.200s)", m->able.name, leave.text.text);
     link_close_after_sending(m->link);
     m->link = NULL;
-    /* It will not be back soon: nobody waits for it, as they would for one that was lost. */
-    if (m->up && epoch_device(&c->running, m->id) >= 0)
-        cluster_feed_member(c, CORE_FAILED, m->id, c->running.number, ERR_GONE, text.text);
-    cluster_member_down(m, "left");
+    cluster_member_left(m, text.text, "left");
     return ERR_NONE;
 }
 

@@ -273,20 +273,22 @@ static void do_invite(struct client *cl, uint64_t number)
 static enum err do_revoke(struct cluster *c, const char *name, struct err_text *et)
 {
     struct member *m = cluster_member_named(c, name);
+    struct err_text text;
     struct key_id key;
+    bool here;
     enum err e = roster_revoke(c->roster, name, &key, et);
 
     if (e)
         return e;
-    log_say(&c->opts.log, "cluster", "%s is removed from the cluster", name);
+    (void)err_set(&text, ERR_GONE, "%s was removed from the cluster", name);
+    log_say(&c->opts.log, "cluster", "%s", text.text);
     cluster_send_roster(c);
-    if (m && m->link) {
+    here = m && m->link;
+    if (here)
         m->link = NULL;
-        hub_cut(c->hub, &key, "it was removed from the cluster");
-        cluster_member_down(m, "was removed from the cluster");
-    } else {
-        hub_cut(c->hub, &key, "it was removed from the cluster");
-    }
+    hub_cut(c->hub, &key, "it was removed from the cluster");
+    if (here)
+        cluster_member_left(m, text.text, "was removed from the cluster");
     return ERR_NONE;
 }
 

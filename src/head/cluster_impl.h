@@ -138,6 +138,8 @@ struct cluster {
 void cluster_changed(struct cluster *c);
 struct member *cluster_member_named(struct cluster *c, const char *name);
 void cluster_member_down(struct member *m, const char *text);
+/* The same for one that will not be back soon: nobody waits for it, as for one that was lost. */
+void cluster_member_left(struct member *m, const char *sentence, const char *text);
 void cluster_send_roster(struct cluster *c);
 int64_t cluster_token_life_us(const struct cluster *c);
 /* A fresh token, its text in buf, told to `invited` when tell is set. */
