@@ -58,10 +58,12 @@ export class Loopback {
     down() {}
 }
 
+const of = (list, i) => typeof list === 'function' ? list(i) : list;
+
 export class Cluster {
     // opts: lingua (path), net, model (path or ''), work (folder), serve and join (more arguments;
-    // join may be a function of the machine), wrap (a function (i, argv) => argv around each
-    // process).
+    // join may be functions of the machine), wrap (a function (i, argv) => argv around each process;
+    // i is -1 for programs that use the cluster).
     constructor(opts) {
         Object.assign(this, { serve: [], join: [], wrap: (i, argv) => argv }, opts);
         this.procs = [];
@@ -84,21 +86,22 @@ export class Cluster {
     startHead(more = []) {
         return this.start(0, ['serve', ...(this.model ? [this.model] : []), '--name', 'm0',
             '--state', this.state(0), '--listen', `${this.net.address(0)}:0`, '--threads', '1',
-            ...this.serve, ...more]);
+            ...of(this.serve, 0), ...more]);
     }
 
     // Joins by the address, or (address null) by looking for a head on the network. The head's own
-    // speed is what every device is said to have, so that the plan is the same each time.
+    // speed is what every device is said to have, so that the plan is the same each time; with
+    // `measure` set each finds its own.
     startDevice(i, address) {
-        if (!existsSync(this.state(i))) {
+        if (!existsSync(this.state(i)) && !this.measure) {
             mkdirSync(this.state(i), { mode: 0o700 });
             copyFileSync(join(this.state(0), 'profile'), join(this.state(i), 'profile'));
         }
-        const more = typeof this.join === 'function' ? this.join(i) : this.join;
         const known = existsSync(`${this.state(i)}/cluster`);
         const env = known ? {} : { LINGUA_TOKEN: this.ask(['devices', 'invite']).trim() };
         return this.start(i, ['join', ...(address ? [address] : []), '--name', `m${i}`, '--state',
-            this.state(i), '--listen', `${this.net.address(i)}:0`, '--threads', '1', ...more], env);
+            this.state(i), '--listen', `${this.net.address(i)}:0`, '--threads', '1', ...of(this.join, i)],
+            env);
     }
 
     // Runs lingua to its end, on machine 0; what it wrote to stdout.
@@ -130,7 +133,8 @@ export class Cluster {
         }, seconds);
     }
 
-    async up(n = this.net.n) {
+    // All of it, without waiting for a plan.
+    async begin(n = this.net.n) {
         this.startHead();
         const address = (await until('the head', () => this.devices())).address;
         this.address = address;
@@ -138,12 +142,27 @@ export class Cluster {
             this.startDevice(i, address);
             await until(`m${i} here`, () => (this.device(`m${i}`)?.address ?? '') !== '');
         }
+    }
+    async up(n = this.net.n) {
+        await this.begin(n);
         return this.ready(n);
+    }
+    // A plan that has held for a while, with all devices or without some.
+    async settled() {
+        let epoch = 0, since = 0;
+        return until('a plan', () => {
+            const d = this.devices();
+            const calm = d?.state === 'running' && d.devices.every(x => /^(ready|idle)$/.test(x.state));
+            if (!calm || d.epoch !== epoch)
+                since = Date.now();
+            epoch = d?.epoch;
+            return calm && Date.now() - since > 1500 && d;
+        }, 120);
     }
 
     // A generation by the cluster that is under way: {out, err, status, over: a promise of itself}.
-    begin(args) {
-        const argv = this.wrap(0, [this.lingua, 'run', '--cluster', '--state', this.state(0), ...args]);
+    launch(args) {
+        const argv = this.wrap(-1, [this.lingua, 'run', '--cluster', '--state', this.state(0), ...args]);
         const p = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
         const run = { out: '', err: '', status: undefined };
         p.stdout.on('data', d => { run.out += d; });
@@ -153,7 +172,7 @@ export class Cluster {
     }
     // And to its end: {text, tokens, timings, ...}; the trace goes to that file.
     async run(args, trace) {
-        const run = await this.begin(['--json', ...args, ...(trace ? ['--trace', trace] : [])]).over;
+        const run = await this.launch(['--json', ...args, ...(trace ? ['--trace', trace] : [])]).over;
         if (run.status !== 0)
             throw new Error(`lingua run --cluster: status ${run.status}: ${run.err}`);
         return JSON.parse(run.out);

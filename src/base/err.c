@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A sentence may quote a file or a peer; what it quotes must not steer a terminal or start a line.
- * */
+#include "base/utf8.h"
+
+/* A sentence may quote a file or a peer; what it quotes must not steer a terminal or start a line. And
+ * where it was cut short, half a character may stand at its end, which no JSON takes. */
 static void clean(char *s)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = '?';
+    utf8_clean(s, (const uint8_t *)s, strlen(s));
 }
 
 enum err err_set(struct err_text *et, enum err e, const char *fmt, ...)

@@ -7,7 +7,8 @@
  *     load model.gguf: tensor blk.3.attn_q.weight: data ends past the file
  *
  * The sentence names the thing and, where there is something to do, what to do. It is one line:
- * control characters, as a file's names may hold them, become question marks. Our own bugs are not
+ * control characters, as a file's names may hold them, become question marks, as does what is no
+ * UTF-8. Our own bugs are not
  * errors: see check.h. Any thread may use these functions; an err_text has one owner at a time. */
 #ifndef LINGUA_BASE_ERR_H
 #define LINGUA_BASE_ERR_H

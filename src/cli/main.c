@@ -7,12 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "cli/cmd.h"
 #include "cli/options.h"
 #include "cli/say.h"
 #include "lingua/lingua.h"
 #include "model/model.h"
+
+enum { LARGE_BLOCK = 1 << 20 };
 
 static int cmd_help(int argc, char **argv);
 static int cmd_version(int argc, char **argv);
@@ -143,6 +148,12 @@ int main(int argc, char **argv)
     streams_fill();
     /* When ggml aborts it forks a debugger to print our stack, unless told not to. */
     setenv("GGML_NO_BACKTRACE", "1", 0);
+#ifdef __GLIBC__
+    /* glibc takes each large block that is freed for a sign to keep such blocks from then on. They
+     * are weights and caches: a device that gets another part of the model needs the room at once,
+     * within a budget. */
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+#endif
     /* A reader that has seen enough, or a device that left, is an error to handle, not our end. */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

@@ -16,8 +16,9 @@
 
 enum { MATRIX_MIN = 64 << 20, MATRIX_MAX = 256 << 20, BASE_NOISE = 2 << 20 };
 
-/* Larger than the last cache, but a guest in this device's memory. */
-static size_t matrix_bytes(void)
+/* Larger than the last cache, but a guest in this device's memory, and within the process's own
+ * budget, which parts of a model will have to fit in as well. */
+static size_t matrix_bytes(uint64_t budget, uint64_t resident)
 {
     uint64_t bytes = MATRIX_MIN, available = sys_available_bytes();
 
@@ -29,6 +30,8 @@ static size_t matrix_bytes(void)
 #endif
     if (available && bytes > available / 4)
         bytes = available / 4;
+    if (budget && (budget <= resident || bytes > (budget - resident) / 4 * 3))
+        bytes = budget <= resident ? 0 : (budget - resident) / 4 * 3;
     return bytes > MEASURE_BYTES_MIN ? (size_t)bytes : MEASURE_BYTES_MIN;
 }
 
@@ -79,8 +82,8 @@ static bool is_near(uint64_t was, uint64_t now)
     return was && was + BASE_NOISE > now && now + BASE_NOISE > was;
 }
 
-enum err profile_measure(struct compute *c, const char *folder, struct profile *out,
-                         struct err_text *et)
+enum err profile_measure(struct compute *c, const char *folder, uint64_t memory_bytes,
+                         struct profile *out, struct err_text *et)
 {
     char *path = folder ? mem_printf("%s/profile", folder) : NULL, *first = first_line(c);
     uint64_t base_bytes = sys_resident_bytes();
@@ -92,7 +95,7 @@ enum err profile_measure(struct compute *c, const char *folder, struct profile *
         if (is_near(out->base_bytes, base_bytes))
             goto out;
     } else {
-        e = model_measure_speed(c, matrix_bytes(), &speed, et);
+        e = model_measure_speed(c, matrix_bytes(memory_bytes, base_bytes), &speed, et);
         if (e)
             goto out;
         out->speed = speed > 1 ? (uint64_t)speed : 1;

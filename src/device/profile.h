@@ -16,8 +16,9 @@ struct profile {
     uint64_t base_bytes; /* resident memory of the process before any model */
 };
 
-/* folder NULL: measure, remember nothing. */
-MUST_CHECK enum err profile_measure(struct compute *c, const char *folder, struct profile *out,
-                                    struct err_text *et);
+/* folder NULL: measure, remember nothing. memory_bytes: the process's budget, which measuring keeps
+ * to; 0 = none. */
+MUST_CHECK enum err profile_measure(struct compute *c, const char *folder, uint64_t memory_bytes,
+                                    struct profile *out, struct err_text *et);
 
 #endif

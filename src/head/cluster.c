@@ -595,7 +595,7 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
 
     if (e)
         return e;
-    e = profile_measure(compute, c->state_folder, &profile, et);
+    e = profile_measure(compute, c->state_folder, c->opts.memory_bytes, &profile, et);
     compute_close(compute);
     if (e)
         return e;

@@ -18,19 +18,23 @@ enum { BACKLOG = 16 };
 
 /* ---- answering ---- */
 
-/* Takes json. */
+static const char *const no_answer =
+    "{\"error\":{\"code\":4,\"message\":\"the answer is too long for a frame, or is no text\"}}";
+
+/* Takes json. NULL is what json_pack makes of a text that is no UTF-8: a file's name may be that. Who
+ * asked is waiting, so there is always an answer. */
 static void send_json(struct client *cl, uint64_t number, json_t *json)
 {
-    char *text = json_dumps(json, JSON_COMPACT);
-    struct wire_admin m = {.number = number};
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    struct wire_admin m = {.number = number, .json = text};
     struct wire_buf buf;
     struct frame_out f;
 
     json_decref(json);
-    CHECK(text);
-    m.json = text;
-    m.len = strlen(text);
-    if (m.len <= WIRE_ADMIN_MAX && cl->link) {
+    if (!text || strlen(text) > WIRE_ADMIN_MAX)
+        m.json = no_answer;
+    m.len = strlen(m.json);
+    if (cl->link) {
         wire_admin_encode(&m, &buf, &f);
         link_send(cl->link, &f);
     }
@@ -296,8 +300,7 @@ static enum err do_drain(struct cluster *c, const char *name, struct err_text *e
         return err_set(et, ERR_INPUT, "there is no device %s here now", name);
     if (m->id == 0)
         return err_set(et, ERR_INPUT, "%s is the head itself: it cannot be drained", name);
-    m->drained = true;
-    m->up = false;
+    m->drained = true; /* still up: until the next plan runs, the core needs to hear of its loss */
     cluster_feed_member(c, CORE_DRAIN, m->id, 0, ERR_NONE, NULL);
     return ERR_NONE;
 }

@@ -1,4 +1,5 @@
 /* The core's actions, carried out. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,11 +182,14 @@ static void solve(struct cluster *c, const struct core_action *a)
 
     CHECK(a->n >= 1 && a->n <= MEMBERS_MAX);
     in_order(c, a, candidates);
-    CHECK(candidates[0] == 0);
     problem.n_devices = expecting ? 1 : a->n;
     describe(c, candidates, problem.n_devices, devices);
     problem.device = devices;
-    event.code = place_solve(&problem, found, &et);
+    if (candidates[0] == 0)
+        event.code = place_solve(&problem, found, &et);
+    else /* it failed to load its own part, and no cluster is without it */
+        event.code = err_set(&et, ERR_GONE, "%s cannot take part itself: %.400s", c->name,
+                             c->member[0].trouble);
     if (event.code) {
         event.text = expecting ? who.text : et.text;
     } else {
@@ -362,6 +366,9 @@ void cluster_take_phase(struct member *m, const struct wire_phase *p)
 
     if (p->epoch != c->running.number && p->epoch != c->coming.number)
         return;
+    if (p->phase != m->phase.phase || p->done != m->phase.done ||
+        p->received != m->phase.received)
+        cluster_feed_member(c, CORE_PROGRESS, m->id, p->epoch, ERR_NONE, NULL);
     m->phase = *p;
     m->trouble[0] = '\0';
     switch (p->phase) {
@@ -451,6 +458,7 @@ static void own_loaded(void *user, uint32_t epoch, enum err e, const char *why)
         return;
     worker_report(c->worker, &c->member[0].report);
     p->phase = e ? WIRE_PHASE_FAILED : WIRE_PHASE_READY;
+    (void)snprintf(c->member[0].trouble, ERR_TEXT_MAX, "%s", e ? why : "");
     p->weight_bytes = c->member[0].report.weight_bytes;
     p->kv_bytes = c->member[0].report.kv_bytes;
     if (!e)
@@ -486,6 +494,20 @@ const struct worker_calls cluster_worker_calls = {
 
 /* ---- actions ---- */
 
+static void stuck(struct cluster *c, const struct core_action *a)
+{
+    struct member *m = &c->member[a->member];
+    struct err_text text;
+
+    if (m->id == 0) /* without this device nothing goes at all: it takes the time it takes */
+        return;
+    (void)err_set(&text, ERR_GONE, "%s has not got on with its part of the model for %d minutes",
+                  m->able.name, CORE_STUCK_US / 60000000);
+    memcpy(m->trouble, text.text, sizeof m->trouble);
+    m->phase.phase = WIRE_PHASE_FAILED;
+    cluster_feed_member(c, CORE_FAILED, m->id, a->epoch, ERR_GONE, text.text);
+}
+
 static void act(void *user, const struct core_action *a)
 {
     struct cluster *c = user;
@@ -511,6 +533,9 @@ static void act(void *user, const struct core_action *a)
         return;
     case CORE_OPENED:
         cluster_client_opened(c, a);
+        return;
+    case CORE_STUCK:
+        stuck(c, a);
         return;
     case CORE_SAY:
         log_say(&c->opts.log, "cluster", "%s", a->text);

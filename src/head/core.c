@@ -152,6 +152,9 @@ static void handle(struct core *c, const struct core_event *ev)
     case CORE_PLANNED:
         epoch_planned(c, ev);
         return;
+    case CORE_PROGRESS:
+        epoch_progress(c, ev->member);
+        return;
     case CORE_FETCHED:
         epoch_fetched(c, ev->member, ev->epoch);
         return;

@@ -22,12 +22,14 @@
  *      shipped; else step 1 for those who are left. Requests wait, at most WAIT_US, then are
  *      answered by a sentence saying what is missing.
  *   5. A member that fails an epoch (full disk, no memory) is left out of the next plan and the
- *      rest goes on; it is asked again when it comes anew.
+ *      rest goes on; it is asked again when it comes anew. One that neither fails nor gets on
+ *      (CORE_PROGRESS) for STUCK_US is made to fail: CORE_STUCK, answered by CORE_FAILED.
  *
  * Steps: numbered from 1 within the epoch, none left out; at most FLIGHT_PER_STAGE per stage under
  * way, prefill chunks back to back. A client's steps are answered in its own order; clients take
  * turns, one step each. Slot changes travel in front of the rows of the ask that brings them; an
- * ask of slot changes alone is a step without rows.
+ * ask of slot changes alone is a step without rows. When none comes home for STEP_US they are given
+ * up, and the epoch begins anew: some device lost one, and nobody can say which.
  *
  * What a client sees. Each ask is answered exactly once, in the order of its asks (the one
  * exception: an ask beyond CORE_ASKS_MAX unanswered ones is refused at once, ERR_LIMIT). An answer
@@ -70,6 +72,10 @@ enum {
     CORE_SETTLE_US = 300000,
     CORE_GRACE_US = 8000000,
     CORE_WAIT_US = 60000000,
+    /* A device that checks gigabytes on a slow card says nothing meanwhile. */
+    CORE_STUCK_US = 300000000,
+    /* Many rows through large layers on a small board take minutes. */
+    CORE_STEP_US = 600000000,
 };
 
 struct core_opts {
@@ -84,7 +90,8 @@ enum core_event_kind {
     CORE_DRAIN,   /* member: leave it out from now on */
     CORE_CHANGED, /* something the plan depends on is different: solve again */
     CORE_PLANNED, /* ticket, plan + member of each device; or plan NULL, code and text */
-    CORE_FETCHED, /* member, epoch */
+    CORE_PROGRESS, /* member: it gets on with whatever it does for the next epoch */
+    CORE_FETCHED,  /* member, epoch */
     CORE_READY,   /* member, epoch */
     CORE_FAILED,  /* member, epoch, code, text: cannot take part in it */
     CORE_OPEN,    /* client, n: wants n slots */
@@ -125,12 +132,13 @@ enum core_action_kind {
                     the logits are those of the CORE_HOME being handled */
     CORE_STALE,  /* client: all its slots are empty now */
     CORE_OPENED, /* client, or code and text (ERR_LIMIT: no slots left) */
+    CORE_STUCK,  /* member, epoch: answer with CORE_FAILED, for only the driver knows its name */
     CORE_SAY,    /* text, for the log and the user's eye */
 };
 
 struct core_action {
     enum core_action_kind kind;
-    int client, n;
+    int member, client, n;
     uint32_t epoch, ticket;
     uint64_t number;
     enum err code;

@@ -11,6 +11,8 @@
  *   one of next alone lost     | next is dropped, lost = next; cur goes on
  *   lost is complete again     | next = lost under a new number
  *   one fails, drains          | what it belonged to is dropped, and not waited for
+ *   no step comes home         | cur has ended, next = cur under a new number; if all was ready to
+ *                              | change over, that is done instead
  *
  * The planner is asked when things have been quiet for SETTLE_US, not while lost is waited for, nor
  * while devices change from one epoch to the next. */
@@ -147,14 +149,21 @@ static void solve(struct core *c)
 
 /* ---- the life of an epoch ---- */
 
+static void begin_phase(struct core *c, enum phase phase)
+{
+    c->phase = phase;
+    memset(c->done, 0, sizeof c->done);
+    for (int i = 0; i < c->next.plan.n_devices; i++)
+        c->moved_us[i] = c->now_us;
+}
+
 static void assign(struct core *c, const struct crew *crew)
 {
     c->next = *crew;
     c->next.plan.epoch = ++c->last_epoch;
-    c->phase = PHASE_FETCHING;
     c->grace_us = INT64_MAX;
     c->trouble = ERR_NONE;
-    memset(c->done, 0, sizeof c->done);
+    begin_phase(c, PHASE_FETCHING);
     core_act(c, &(struct core_action){.kind = CORE_ASSIGN,
                                       .epoch = c->last_epoch,
                                       .plan = &c->next.plan,
@@ -164,11 +173,10 @@ static void assign(struct core *c, const struct crew *crew)
 
 static void load(struct core *c)
 {
-    c->phase = PHASE_LOADING;
+    begin_phase(c, PHASE_LOADING);
     if (c->live)
         c->stopped_us = c->now_us;
     c->live = false;
-    memset(c->done, 0, sizeof c->done);
     core_act(c, &(struct core_action){
                     .kind = CORE_LOAD, .epoch = c->next.plan.epoch, .number = c->next_number - 1});
     slots_wipe(c);
@@ -431,6 +439,14 @@ static bool one_done(struct core *c, int member, uint32_t epoch, enum phase phas
     return true;
 }
 
+void epoch_progress(struct core *c, int member)
+{
+    int place = c->phase != PHASE_NONE ? place_of(&c->next, member) : -1;
+
+    if (place >= 0)
+        c->moved_us[place] = c->now_us;
+}
+
 void epoch_fetched(struct core *c, int member, uint32_t epoch)
 {
     if (one_done(c, member, epoch, PHASE_FETCHING))
@@ -443,8 +459,45 @@ void epoch_member_ready(struct core *c, int member, uint32_t epoch)
         run(c);
 }
 
+static bool is_awaited(const struct core *c, int place)
+{
+    return (c->phase == PHASE_FETCHING || c->phase == PHASE_LOADING) && !c->done[place];
+}
+
+/* Asked again only after as long a time: the driver may have a reason to wait on. */
+static void find_stuck(struct core *c)
+{
+    for (int i = 0; i < c->next.plan.n_devices; i++) {
+        if (!is_awaited(c, i) || c->now_us < c->moved_us[i] + CORE_STUCK_US)
+            continue;
+        c->moved_us[i] = c->now_us;
+        core_act(c, &(struct core_action){.kind = CORE_STUCK,
+                                          .member = c->next.members[i],
+                                          .epoch = c->next.plan.epoch});
+    }
+}
+
+static void give_up_steps(struct core *c)
+{
+    const char *text = "a step was lost on its way through the devices; they begin anew: try again";
+
+    core_say(c, "%s", text);
+    c->live = false;
+    c->stopped_us = c->now_us;
+    slots_wipe(c);
+    flight_lose(c, text);
+    if (c->phase == PHASE_SWITCHING)
+        return;
+    if (c->phase == PHASE_FETCHING)
+        solve_soon(c); /* what next was to bring is still wanted, afterwards */
+    assign(c, &c->cur);
+}
+
 void epoch_tick(struct core *c)
 {
+    find_stuck(c);
+    if (c->n_flight > 0 && c->now_us >= c->home_us + CORE_STEP_US)
+        give_up_steps(c);
     if (c->now_us >= c->grace_us) {
         c->grace_us = INT64_MAX;
         c->solve_us = c->now_us;
@@ -457,9 +510,14 @@ void epoch_tick(struct core *c)
 
 int64_t epoch_next_us(const struct core *c)
 {
-    if (c->grace_us != INT64_MAX)
-        return c->grace_us;
-    return changing(c) ? INT64_MAX : c->solve_us;
+    int64_t next = c->grace_us != INT64_MAX ? c->grace_us : changing(c) ? INT64_MAX : c->solve_us;
+
+    for (int i = 0; i < c->next.plan.n_devices; i++)
+        if (is_awaited(c, i) && c->moved_us[i] + CORE_STUCK_US < next)
+            next = c->moved_us[i] + CORE_STUCK_US;
+    if (c->n_flight > 0 && c->home_us + CORE_STEP_US < next)
+        next = c->home_us + CORE_STEP_US;
+    return next;
 }
 
 const char *epoch_waits_for(const struct core *c)

@@ -175,9 +175,11 @@ void flight_forget_client(struct core *c, int i)
 
 static void send(struct core *c, int i, struct ask *q)
 {
-    struct flight *f = &c->flights[(c->flight_first + c->n_flight++) % FLIGHT_MAX];
+    struct flight *f = &c->flights[(c->flight_first + c->n_flight) % FLIGHT_MAX];
     struct step s = {.number = c->next_number++, .epoch = c->cur.plan.epoch};
 
+    if (c->n_flight++ == 0)
+        c->home_us = c->now_us;
     *f = (struct flight){.number = s.number, .ask = q->number, .client = i};
     c->clients[i].n_flying++;
     slots_apply(c, i, q, &s);
@@ -273,6 +275,7 @@ void flight_home(struct core *c, const struct core_event *ev)
         return;
     }
     f = land(c);
+    c->home_us = c->now_us;
     if (f.client < 0)
         return; /* its slots were emptied for their next owner when it went */
     if (!ev->code) {

@@ -83,6 +83,7 @@ struct core {
     enum phase phase;
     struct crew next;
     bool done[PLAN_DEVICES_MAX]; /* who of next is through with the phase */
+    int64_t moved_us[PLAN_DEVICES_MAX]; /* when each of next last got on */
     uint32_t last_epoch, last_ticket;
     uint32_t ticket;                  /* under way at the planner; 0 = none */
     int64_t solve_us, solve_first_us; /* when to ask it next; INT64_MAX = not */
@@ -94,6 +95,7 @@ struct core {
 
     /* core_flight.c */
     uint64_t next_number;
+    int64_t home_us; /* steps under way: when one came home, or the first of them was sent */
     int flight_first, n_flight;
     struct flight flights[FLIGHT_MAX];
     int turn; /* the client looked at first */
@@ -120,6 +122,7 @@ void epoch_down(struct core *c, int member, const char *text);
 void epoch_drain(struct core *c, int member);
 void epoch_changed(struct core *c);
 void epoch_planned(struct core *c, const struct core_event *ev);
+void epoch_progress(struct core *c, int member);
 void epoch_fetched(struct core *c, int member, uint32_t epoch);
 void epoch_member_ready(struct core *c, int member, uint32_t epoch);
 void epoch_failed(struct core *c, const struct core_event *ev);

@@ -1,5 +1,6 @@
 #include "link/mdns.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -236,13 +237,12 @@ static void pile_add(struct pile *p, const struct reader *r, const struct record
         p->services[p->n_services++] =
             (struct service){rec->name, *target, (uint16_t)port, rec->ttl_s};
     } else if (rec->type == TYPE_A && p->n_addresses < ADDRESSES_MAX) {
-        struct reader data = {r->packet, rec->data_end, rec->data};
         struct address *a = &p->addresses[p->n_addresses++];
-        bool have;
+        uint32_t ip;
 
+        memcpy(&ip, r->packet + rec->data, sizeof ip); /* four bytes, as get_record saw */
         a->name = rec->name;
-        have = get_u32(&data, &a->ip);
-        CHECK(have); /* the record was measured before */
+        a->ip = ntohl(ip);
     }
 }
 

@@ -153,15 +153,17 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
         return NULL;
     }
     data = modelfile_data(l->mf, t[0]);
-    for (size_t i = 0, at = 0; joined && i < (size_t)n; at += t[i]->size, i++)
+    for (size_t i = 0, at = 0; joined && i < (size_t)n; at += t[i]->size, i++) {
         memcpy(joined + at, modelfile_data(l->mf, t[i]), t[i]->size);
+        modelfile_give_back(l->mf, t[i]); /* now, so that two copies are all there ever are */
+    }
     CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
           GGML_STATUS_SUCCESS);
     ggml_backend_tensor_set(x, joined ? joined : data, 0, bytes);
     if (joined)
         munmap(joined, bytes);
-    for (int i = 0; i < n; i++)
-        modelfile_give_back(l->mf, t[i]);
+    else
+        modelfile_give_back(l->mf, t[0]);
     keep_buffer(l->w, buffer, bytes);
     l->w->repacked = true;
     return x;

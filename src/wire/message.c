@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "message.pb-c.h"
 #include "wire/pb.h"
 
@@ -42,7 +43,7 @@ void wire_text(struct err_text *out, const uint8_t *bytes, size_t len)
 {
     if (len > sizeof out->text - 1)
         len = sizeof out->text - 1;
-    pb_clean(out->text, bytes, len);
+    utf8_clean(out->text, bytes, len);
 }
 
 void wire_config_encode(const struct wire_config *m, struct wire_buf *buf, struct frame_out *out)

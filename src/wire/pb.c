@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 const void *pb_open(const struct frame *f, enum frame_type type,
                     const ProtobufCMessageDescriptor *desc, struct arena *a, struct err_text *et)
@@ -51,45 +52,6 @@ bool pb_fits(uint64_t v, uint64_t low, uint64_t high)
     return v >= low && v <= high;
 }
 
-/* Length of the printable character at p, of which n bytes are there; 0 when there is none. RFC
- * 3629: no overlong forms, no surrogates, nothing past U+10FFFF. */
-static size_t printable(const uint8_t *p, size_t n)
-{
-    uint32_t c;
-    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-
-    if (len == 1)
-        return p[0] >= 0x20 && p[0] != 0x7f;
-    if (len == 0 || len > n || p[0] > 0xf4)
-        return 0;
-    c = p[0] & (0x7fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (p[i] & 0x3fu);
-    }
-    if ((len == 3 && c < 0x800) || (len == 4 && (c < 0x10000 || c > 0x10ffff)))
-        return 0;
-    /* Surrogates, and the control characters between DEL and U+00A0. */
-    return pb_fits(c, 0xd800, 0xdfff) || c < 0xa0 ? 0 : len;
-}
-
-void pb_clean(char *out, const uint8_t *bytes, size_t len)
-{
-    for (size_t i = 0; i < len;) {
-        size_t n = printable(bytes + i, len - i);
-
-        if (n)
-            memcpy(out, bytes + i, n);
-        else
-            *out = '?';
-        n += !n;
-        out += n;
-        i += n;
-    }
-    *out = '\0';
-}
-
 enum err pb_text(const char *what, const ProtobufCBinaryData *b, char *out, size_t cap,
                  struct err_text *et)
 {
@@ -97,7 +59,7 @@ enum err pb_text(const char *what, const ProtobufCBinaryData *b, char *out, size
         return err_set(et, ERR_LIMIT, "%s of %zu bytes, at most %zu", what, b->len, cap - 1);
     if (b->len && memchr(b->data, 0, b->len))
         return err_set(et, ERR_PROTO, "%s with a NUL in it", what);
-    pb_clean(out, b->data, b->len);
+    utf8_clean(out, b->data, b->len);
     return ERR_NONE;
 }
 

@@ -32,11 +32,8 @@ void pb_finish_small(const ProtobufCMessage *m, enum frame_type type, struct wir
 
 bool pb_fits(uint64_t v, uint64_t low, uint64_t high);
 
-/* A peer's words, safe to print: control characters and what is not UTF-8 become '?'. out has room
- * for len bytes and a terminating NUL; the result is never longer than len. */
-void pb_clean(char *out, const uint8_t *bytes, size_t len);
-/* The same for a field that must fit in cap bytes, terminating NUL included. ERR_LIMIT when it does
- * not, ERR_PROTO when it holds a NUL. what ("greet: name") begins the sentence. */
+/* A peer's words, cleaned (base/utf8.h). They must fit in cap bytes, terminating NUL included:
+ * ERR_LIMIT when they do not, ERR_PROTO when they hold a NUL. what ("greet: name") begins the sentence. */
 MUST_CHECK enum err pb_text(const char *what, const ProtobufCBinaryData *b, char *out, size_t cap,
                             struct err_text *et);
 /* A text that must say something. */

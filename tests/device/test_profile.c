@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "base/sys.h"
 #include "cache_rig.h"
 #include "device/profile.h"
 #include "model/measure.h"
@@ -35,7 +37,7 @@ static uint64_t speed_with(int n_threads, const char *folder)
     struct profile p;
 
     assert_int_equal(compute_open(n_threads, &c, &et), ERR_NONE);
-    if (profile_measure(c, folder, &p, &et) != ERR_NONE)
+    if (profile_measure(c, folder, 0, &p, &et) != ERR_NONE)
         fail_msg("%s", et.text);
     assert_true(p.base_bytes > 100000);
     compute_close(c);
@@ -78,7 +80,7 @@ static uint64_t base_with(const char *folder, struct compute *c)
 {
     struct profile p;
 
-    if (profile_measure(c, folder, &p, &et) != ERR_NONE)
+    if (profile_measure(c, folder, 0, &p, &et) != ERR_NONE)
         fail_msg("%s", et.text);
     assert_int_equal(p.speed, 4321);
     return p.base_bytes;
@@ -99,7 +101,7 @@ static void base_is_remembered(void **state)
     folder_make(&f);
     snprintf(path, sizeof path, "%s/profile", f.path);
     assert_int_equal(compute_open(1, &c, &et), ERR_NONE);
-    assert_int_equal(profile_measure(c, f.path, &now, &et), ERR_NONE);
+    assert_int_equal(profile_measure(c, f.path, 0, &now, &et), ERR_NONE);
     bytes = file_read(path, &len);
     text = mem_zalloc(len + 64, 1);
     memcpy(text, bytes, len);
@@ -125,9 +127,34 @@ static void base_is_remembered(void **state)
     folder_remove(&f);
 }
 
+/* A phone lends 100 MB: measuring must not take 200. */
+static void budget_is_kept_to(void **state)
+{
+    uint64_t before = sys_resident_bytes(), budget = before + (40 << 20);
+    struct rusage most;
+    struct compute *c;
+    struct profile p;
+
+    (void)state;
+    assert_int_equal(compute_open(1, &c, &et), ERR_NONE);
+    getrusage(RUSAGE_SELF, &most);
+    assert_true((uint64_t)most.ru_maxrss * 1024 < budget); /* it is the first to take much */
+    assert_int_equal(profile_measure(c, NULL, budget, &p, &et), ERR_NONE);
+    getrusage(RUSAGE_SELF, &most);
+    assert_true((uint64_t)most.ru_maxrss * 1024 > before + (20 << 20));
+#ifndef __SANITIZE_ADDRESS__ /* which has memory of its own */
+    assert_true((uint64_t)most.ru_maxrss * 1024 <= budget);
+#endif
+    /* One that is spent already is measured with next to nothing. */
+    assert_int_equal(profile_measure(c, NULL, 1, &p, &et), ERR_NONE);
+    assert_true(p.speed > 1000000);
+    compute_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(budget_is_kept_to),
         cmocka_unit_test(speed_is_measured),
         cmocka_unit_test(speed_is_remembered),
         cmocka_unit_test(base_is_remembered),

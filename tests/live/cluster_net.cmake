@@ -11,3 +11,10 @@ set_tests_properties(live_cluster_net PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
 add_test(NAME live_cluster_trace COMMAND node ${CMAKE_SOURCE_DIR}/tests/live/cluster_trace.mjs $<TARGET_FILE:lingua>
   $<TARGET_FILE:lingua-test-model>)
 set_tests_properties(live_cluster_trace PROPERTIES TIMEOUT 300)
+
+# What is resident under the sanitizers says nothing.
+if(NOT LINGUA_SANITIZE)
+  add_test(NAME live_cluster_memory COMMAND node ${CMAKE_SOURCE_DIR}/tests/live/cluster_memory.mjs $<TARGET_FILE:lingua>
+    $<TARGET_FILE:lingua-test-model>)
+  set_tests_properties(live_cluster_memory PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()

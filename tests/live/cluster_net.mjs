@@ -75,7 +75,7 @@ async function interrupted(c, cut, mend, words) {
     const before = c.devices();
     // At 15 ms a token it is far from its end.
     net.ctl('delay', 5);
-    const run = c.begin(greedy(1800));
+    const run = c.launch(greedy(1800));
     await until('some text', () => run.out.length > 20);
     assert.equal(run.status, undefined, 'the answer is under way');
     net.ctl(...cut);

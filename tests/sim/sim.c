@@ -318,6 +318,18 @@ static void act(void *user, const struct core_action *a)
         post(s, s->opts.client_us,
              &(struct message){.kind = MESSAGE_OPENED, .client = a->client, .code = a->code});
         return;
+    case CORE_STUCK: {
+        struct message m = {.kind = MESSAGE_CORE,
+                            .event = {.kind = CORE_FAILED,
+                                      .member = a->member,
+                                      .epoch = a->epoch,
+                                      .code = ERR_GONE}};
+
+        sim_note(s, "< stuck %d: epoch %u", a->member, a->epoch);
+        snprintf(m.text, sizeof m.text, "device %d does not get on", a->member);
+        post(s, 0, &m);
+        return;
+    }
     case CORE_SAY:
         sim_note(s, "< say: %s", a->text);
         return;
@@ -331,7 +343,7 @@ static void note_event(struct sim *s, const struct core_event *ev)
     static const char *const names[] = {
         [CORE_UP] = "up",          [CORE_DOWN] = "down",       [CORE_DRAIN] = "drain",
         [CORE_CHANGED] = "change", [CORE_FETCHED] = "fetched", [CORE_READY] = "ready",
-        [CORE_FAILED] = "failed",
+        [CORE_FAILED] = "failed",  [CORE_PROGRESS] = "progress",
     };
     char words[256];
 

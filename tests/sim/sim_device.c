@@ -73,7 +73,8 @@ void device_fetched(struct sim *s, const struct message *m)
     for (int k = 0; k < 64; k++)
         d->n_shipped += missing & (uint64_t)1 << k ? 1 : 0;
     d->has |= missing;
-    tell_core(s, m->device, CORE_FETCHED, m->epoch, ERR_NONE, NULL);
+    if (!d->mute)
+        tell_core(s, m->device, CORE_FETCHED, m->epoch, ERR_NONE, NULL);
 }
 
 void device_load(struct sim *s, const struct message *m)
@@ -114,7 +115,8 @@ void device_loaded(struct sim *s, const struct message *m)
         d->held[d->n_held].stage = i;
         d->held[d->n_held++].next = 1;
     }
-    tell_core(s, m->device, CORE_READY, m->epoch, ERR_NONE, NULL);
+    if (!d->mute)
+        tell_core(s, m->device, CORE_READY, m->epoch, ERR_NONE, NULL);
 }
 
 /* ---- steps ---- */

@@ -19,7 +19,7 @@ enum { DONE_MAX = 64, CTX = 32, ROWS = 8, SLOTS = 4, VOCAB = 100 };
 
 struct done {
     enum core_action_kind kind;
-    int client, n, members[4];
+    int member, client, n, members[4];
     uint32_t epoch, ticket;
     uint64_t number;
     enum err code;
@@ -46,6 +46,7 @@ static void act(void *user, const struct core_action *a)
 
     assert_true(r->n <= DONE_MAX);
     *d = (struct done){.kind = a->kind,
+                       .member = a->member,
                        .client = a->client,
                        .n = a->n,
                        .epoch = a->epoch,
@@ -183,14 +184,18 @@ static void home(struct rig *r, uint64_t number, enum err code, const char *text
 
 static void refused(struct rig *r, const struct core_ask *a, enum err want, const char *words)
 {
+    const struct done *reply;
+
     ask(r, 1, a);
-    assert_non_null(did(r, CORE_REPLY));
+    reply = did(r, CORE_REPLY);
+    if (!reply)
+        fail_msg("no answer");
     assert_null(did(r, CORE_SEND));
     assert_null(did(r, CORE_STALE));
-    assert_int_equal(did(r, CORE_REPLY)->code, want);
-    assert_int_equal(did(r, CORE_REPLY)->number, a->number);
-    if (!strstr(did(r, CORE_REPLY)->text, words))
-        fail_msg("\"%s\" does not say \"%s\"", did(r, CORE_REPLY)->text, words);
+    assert_int_equal(reply->code, want);
+    assert_int_equal(reply->number, a->number);
+    if (!strstr(reply->text, words))
+        fail_msg("\"%s\" does not say \"%s\"", reply->text, words);
 }
 
 /* ---- tests ---- */
@@ -528,6 +533,61 @@ static void test_limits(void **state)
     core_free(r.core);
 }
 
+/* A device that answers pings but never comes to an end with its part is left out in the end. */
+static void test_stuck(void **state)
+{
+    struct rig r;
+
+    start(&r);
+    tell(&r, &(struct core_event){.kind = CORE_DOWN, .member = 9});
+    tell(&r, &(struct core_event){.kind = CORE_UP, .member = 9});
+    assert_int_equal(did(&r, CORE_ASSIGN)->epoch, 2);
+    assert_int_equal(core_next_us(r.core), r.now_us + CORE_STUCK_US);
+    tell(&r, &(struct core_event){.kind = CORE_FETCHED, .member = 7, .epoch = 2});
+    later(&r, CORE_STUCK_US - 1);
+    assert_int_equal(r.n, 0);
+    tell(&r, &(struct core_event){.kind = CORE_PROGRESS, .member = 9});
+    later(&r, CORE_STUCK_US - 1);
+    assert_int_equal(r.n, 0);
+    later(&r, 1);
+    assert_int_equal(did(&r, CORE_STUCK)->member, 9);
+    assert_int_equal(did(&r, CORE_STUCK)->epoch, 2);
+    tell(&r, &(struct core_event){
+                 .kind = CORE_FAILED, .member = 9, .epoch = 2, .text = "it does not get on"});
+    later(&r, CORE_SETTLE_US);
+    assert_int_equal(did(&r, CORE_SOLVE)->n, 1);
+    assert_int_equal(did(&r, CORE_SOLVE)->members[0], 7);
+    core_free(r.core);
+}
+
+/* A step that never comes home: those who wait are told, and the same devices begin anew. */
+static void test_lost_step(void **state)
+{
+    struct asking a;
+    struct rig r;
+
+    start(&r);
+    open_client(&r, 1, 1, ERR_NONE);
+    ask(&r, 1, rows(&a, 1, 0, 0, 4));
+    ask(&r, 1, rows(&a, 2, 0, 4, 4));
+    assert_int_equal(core_next_us(r.core), r.now_us + CORE_STEP_US);
+    later(&r, CORE_STEP_US - 1);
+    home(&r, 1, ERR_NONE, NULL);
+    later(&r, CORE_STEP_US - 1);
+    assert_int_equal(r.n, 0);
+    later(&r, 1);
+    assert_int_equal(did(&r, CORE_REPLY)->code, ERR_GONE);
+    assert_int_equal(did(&r, CORE_REPLY)->number, 2);
+    assert_non_null(did(&r, CORE_STALE));
+    assert_int_equal(did(&r, CORE_ASSIGN)->epoch, 2);
+    for (enum core_event_kind k = CORE_FETCHED; k <= CORE_READY; k++) {
+        tell(&r, &(struct core_event){.kind = k, .member = 7, .epoch = 2});
+        tell(&r, &(struct core_event){.kind = k, .member = 9, .epoch = 2});
+    }
+    assert_int_equal(core_view(r.core).state, CORE_RUNNING);
+    core_free(r.core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -535,7 +595,8 @@ int main(void)
         cmocka_unit_test(test_bad_asks),       cmocka_unit_test(test_order),
         cmocka_unit_test(test_failed_step),    cmocka_unit_test(test_lost),
         cmocka_unit_test(test_failed_running), cmocka_unit_test(test_out_of_place),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limits),         cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_lost_step),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

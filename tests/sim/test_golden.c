@@ -245,6 +245,26 @@ static void test_full_disk(void **state)
     compare(s, "full-disk");
 }
 
+/* One that answers pings and never says READY, or FETCHED, holds the others up for a while only. */
+static void test_mute(void **state)
+{
+    struct sim *s = open_sim(6, false);
+
+    sim_up(s, 0);
+    sim_device(s, 1)->mute = true;
+    sim_up(s, 1);
+    pass(s, 3000);
+    assert_int_equal(core_view(sim_core(s)).state, CORE_FETCHING);
+    sim_open(s, 0, 1);
+    pass(s, CORE_STUCK_US / 1000);
+    assert_int_equal(core_view(sim_core(s)).state, CORE_RUNNING);
+    assert_int_equal(core_view(sim_core(s)).plan->n_devices, 1);
+    sim_feed(s, 0, 0, 2, true);
+    pass(s, 100);
+    answered(s, 0, 1, 1);
+    sim_free(s);
+}
+
 static void test_switch_under_load(void **state)
 {
     struct sim *s = open_sim(6, false);
@@ -316,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_lost),
         cmocka_unit_test(test_too_little_left),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_mute),
         cmocka_unit_test(test_switch_under_load),
         cmocka_unit_test(test_client_gone),
         cmocka_unit_test(test_drain),
