@@ -1,6 +1,8 @@
 /* The head takes modules [0, a), the others follow in the order given, each a run or nothing, and
  * `output` is the head's again in a stage of its own, if there is a plan in which it fits there;
- * else it belongs to the last run.
+ * else it belongs to the last run. Where the ends are private, that last stage may begin with the
+ * first of the private modules at the end: else a head that has devices which are not its owner's
+ * could give them nothing.
  *
  * Among the plans that fit, the choice is, in this order: the least time of the busiest device, the
  * fewest devices, the least time in all. The first is a dynamic program over cut points on its own;
@@ -26,8 +28,8 @@ static const uint64_t MIB = 1 << 20;
 struct work {
     const struct place_problem *p;
     int n_ctx;
-    bool output_home;          /* the head has the last module beside its run */
-    int n_body;                /* modules to be cut: all but that one */
+    int n_body;                /* modules to be cut: all but the tail, */
+    bool output_home;          /* which the head has beside its run, if there is one */
     bool private;              /* private modules stay on devices marked mine */
     int more_for;              /* a device, or -1, */
     uint64_t more_bytes;       /* whose budget is larger by this */
@@ -96,10 +98,26 @@ static void close_work(struct work *w)
     free(w->n_private);
 }
 
-static void put_output(struct work *w, bool home)
+static void put_tail(struct work *w, int first)
 {
-    w->output_home = home;
-    w->n_body = w->p->n_modules - home;
+    w->n_body = first;
+    w->output_home = first < w->p->n_modules;
+}
+
+enum { TAILS_MAX = 3 };
+
+/* Where a tail could begin. The last is that there is none, for when it fits nowhere else. */
+static int tails(const struct work *w, int first[TAILS_MAX])
+{
+    int n = 0, last = w->p->n_modules - 1, private = last + 1;
+
+    while (w->private && private > 0 && w->p->module[private - 1].is_private)
+    private--;
+    if (private > 0 && private < last)
+        first[n++] = private;
+    first[n++] = last;
+    first[n++] = last + 1;
+    return n;
 }
 
 /* Whether device has the last module when its run is [first, end). */
@@ -116,8 +134,10 @@ static uint64_t memory(const struct work *w, int device, int first, int end)
 
     bytes = plus(bytes, w->weight[end] - w->weight[first]);
     bytes = plus(bytes, w->kv[end] - w->kv[first]);
-    if (output && w->output_home)
-        bytes = plus(bytes, p->module[p->n_modules - 1].weight_bytes);
+    if (output && w->output_home) {
+        bytes = plus(bytes, w->weight[p->n_modules] - w->weight[w->n_body]);
+        bytes = plus(bytes, w->kv[p->n_modules] - w->kv[w->n_body]);
+    }
     if (output)
         bytes = plus(bytes, p->scratch_output_bytes);
     if (output && first == 0)
@@ -132,7 +152,7 @@ static bool fits(const struct work *w, int device, int first, int end)
 
     if (w->private && !d->mine &&
         (w->n_private[end] > w->n_private[first] ||
-         (w->output_home && device == 0 && w->p->module[w->n_body].is_private)))
+         (device == 0 && w->n_private[w->p->n_modules] > w->n_private[w->n_body])))
         return false;
     if (budget && device == w->more_for)
         budget = plus(budget, w->more_bytes);
@@ -143,8 +163,8 @@ static double seconds(const struct work *w, int device, int first, int end)
 {
     uint64_t speed = w->p->device[device].speed, bytes = w->decode[end] - w->decode[first];
 
-    if (w->output_home && device == 0)
-        bytes = plus(bytes, w->p->module[w->n_body].decode_bytes);
+    if (device == 0)
+        bytes = plus(bytes, w->decode[w->p->n_modules] - w->decode[w->n_body]);
     return (double)bytes / (double)(speed ? speed : w->speed_else);
 }
 
@@ -162,11 +182,11 @@ static int most(const struct work *w, int device, int first)
     return end;
 }
 
-static bool feasible_so(struct work *w, bool home)
+static bool feasible_so(struct work *w, int tail)
 {
     int at = 0;
 
-    put_output(w, home);
+    put_tail(w, tail);
     for (int d = 0; d < w->p->n_devices && at < w->n_body; d++) {
         at = most(w, d, at);
         if (at == 0)
@@ -175,10 +195,14 @@ static bool feasible_so(struct work *w, bool home)
     return at == w->n_body;
 }
 
-/* Leaves w as the plan wants it. */
 static bool feasible(struct work *w)
 {
-    return feasible_so(w, true) || feasible_so(w, false);
+    int tail[TAILS_MAX], n = tails(w, tail);
+
+    for (int i = 0; i < n; i++)
+        if (feasible_so(w, tail[i]))
+            return true;
+    return false;
 }
 
 int place_largest_ctx(const struct place_problem *p)
@@ -363,14 +387,40 @@ static void read_back(const struct work *w, const struct best *all, struct place
     }
     out->plan.n_devices = n;
     if (w->output_home && n == 1)
-        out->plan.stage[0].end++;
+        out->plan.stage[0].end = w->p->n_modules;
     else if (w->output_home)
         out->plan.stage[out->plan.n_stages++] = (struct plan_stage){0, w->n_body, w->p->n_modules};
 }
 
+/* The best of all tails; `output` goes elsewhere only if there is no plan with it on the head. */
+static bool best_plan(struct work *w, struct placement *out)
+{
+    int tail[TAILS_MAX], n = tails(w, tail);
+    struct best end = {.possible = false};
+    double limit = INFINITY;
+
+    for (int i = 0; i < n; i++) {
+        struct best *all, b;
+        double t;
+
+        if ((i == n - 1 && end.possible) || !feasible_so(w, tail[i]))
+            continue;
+        t = least_time(w);
+        all = fewest(w, t);
+        b = all[(size_t)(w->p->n_devices + 1) * (size_t)(w->n_body + 1) - 1];
+        if (!end.possible || t < limit || (t <= limit && better(&b, &end))) {
+            *out = (struct placement){.plan = {.n_devices = 0}};
+            read_back(w, all, out);
+            limit = t;
+            end = b;
+        }
+        free(all);
+    }
+    return end.possible;
+}
+
 enum err place_solve(const struct place_problem *p, struct placement *out, struct err_text *et)
 {
-    struct best *all;
     struct work w;
     enum err e = ERR_NONE;
 
@@ -380,10 +430,7 @@ enum err place_solve(const struct place_problem *p, struct placement *out, struc
         return err_set(et, ERR_INPUT, "%d modules for %d devices, a context of %d in %d slots",
                        p->n_modules, p->n_devices, p->n_ctx, p->n_slots);
     open_work(&w, p);
-    if (feasible(&w)) {
-        all = fewest(&w, least_time(&w));
-        read_back(&w, all, out);
-        free(all);
+    if (best_plan(&w, out)) {
         e = plan_check(&out->plan, p->n_modules, et);
         CHECK(!e);
     } else {

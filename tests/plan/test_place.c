@@ -155,7 +155,18 @@ static bool beats(const struct score *a, const struct score *b)
     return a->sum < b->sum;
 }
 
-/* The best of all owners: devices in order, the head first, its second stage `output` alone. */
+/* Where the head's second stage may begin: with `output`, or with the private modules at the end. */
+static bool may_come_home(const struct place_problem *p, int i)
+{
+    if (i == p->n_modules - 1)
+        return true;
+    for (int k = i; k < p->n_modules; k++)
+        if (!p->want_private || !p->module[k].is_private)
+            return false;
+    return i > 0 && !p->module[i - 1].is_private;
+}
+
+/* The best of all owners: devices in order, the head first and perhaps again at the end. */
 static struct score brute(const struct place_problem *p)
 {
     struct score best = {.possible = false};
@@ -167,15 +178,17 @@ static struct score brute(const struct place_problem *p)
     for (uint64_t w = 0; w < ways; w++) {
         struct score s;
         uint64_t rest = w;
-        bool legal = true;
+        bool legal = true, home = false;
 
         owner[0] = 0;
         for (int i = 1; i < n; i++, rest /= (uint64_t)p->n_devices) {
             owner[i] = (int)(rest % (uint64_t)p->n_devices);
-            if (owner[i] < owner[i - 1] && !(i == n - 1 && owner[i] == 0)) {
+            if ((home && owner[i] != 0) ||
+                (owner[i] < owner[i - 1] && (owner[i] != 0 || !may_come_home(p, i)))) {
                 legal = false;
                 break;
             }
+            home |= owner[i] < owner[i - 1];
         }
         if (!legal)
             continue;
@@ -492,6 +505,19 @@ static void test_private(void **state)
     assert_non_null(strstr(et.text, "marked mine"));
     in.device[1].mine = true;
     solve(&in, &q);
+
+    /* The ends stay here, and what is between them may go to one who is not mine. */
+    plain(&in, 2);
+    in.device[1].mine = false;
+    in.p.want_private = true;
+    for (int i = 0; i < in.p.n_modules; i++)
+        in.module[i].is_private = i < 2 || i > in.p.n_modules - 3;
+    solve(&in, &q);
+    assert_int_equal(q.plan.n_stages, 3);
+    assert_true(q.plan.stage[0].end >= 2);
+    assert_int_equal(q.plan.stage[1].device, 1);
+    assert_int_equal(q.plan.stage[2].device, 0);
+    assert_int_equal(q.plan.stage[2].first, in.p.n_modules - 2);
 }
 
 /* Figures of a device that lies do not wrap around. */
