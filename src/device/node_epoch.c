@@ -357,14 +357,49 @@ static void begin_load(struct epoch *e)
     node_update(n);
 }
 
+/* What is assigned is forgotten; what is loaded stays, but has no part in anything. */
+static void end_all(struct node *n)
+{
+    epoch_free(n->next);
+    n->next = NULL;
+    if (n->now) {
+        fetch_cancel(n->now->fetch);
+        n->now->fetch = NULL;
+        n->now->over = true;
+        stages_close(n->now);
+    }
+}
+
+static void drop_now(struct node *n)
+{
+    struct epoch *e = n->now;
+
+    n->now = NULL;
+    if (e != n->loading) /* else freed when the worker is done with it */
+        epoch_free(e);
+    n->status.modules[0] = '\0';
+    worker_unload(n->worker);
+}
+
+/* The others have changed over to an epoch in which this device has no part. */
+static void let_go(struct node *n)
+{
+    end_all(n);
+    drop_now(n);
+    node_update(n);
+}
+
 void epoch_load(struct node *n, const struct wire_load *m)
 {
     struct epoch *e = n->next;
 
-    if (!e || e->number != m->epoch || !e->mirror || e->failed) {
-        struct epoch unknown = {.node = n, .number = m->epoch};
-
-        fail(&unknown, ERR_PROTO, "it is to be loaded, but its weights are not here");
+    if (!e || e->number != m->epoch) {
+        log_say(&n->log, "node", "epoch %u goes on without this device", m->epoch);
+        let_go(n);
+        return;
+    }
+    if (!e->mirror || e->failed) {
+        fail(e, ERR_PROTO, "it is to be loaded, but its weights are not here");
         return;
     }
     /* Nothing of it would be fetched while another was being loaded. */
@@ -461,25 +496,12 @@ const struct worker_calls epoch_worker_calls = {
 
 void epoch_head_lost(struct node *n)
 {
-    epoch_free(n->next);
-    n->next = NULL;
-    if (n->now) {
-        fetch_cancel(n->now->fetch);
-        n->now->fetch = NULL;
-        n->now->over = true;
-        stages_close(n->now);
-    }
+    end_all(n);
     stages_close_givers(n);
 }
 
 void epoch_stop(struct node *n)
 {
-    struct epoch *e = n->now;
-
     epoch_head_lost(n);
-    n->now = NULL;
-    if (e != n->loading) /* else freed when the worker is done with it */
-        epoch_free(e);
-    n->status.modules[0] = '\0';
-    worker_unload(n->worker);
+    drop_now(n);
 }

@@ -273,6 +273,7 @@ static void do_invite(struct client *cl, uint64_t number)
 static enum err do_revoke(struct cluster *c, const char *name, struct err_text *et)
 {
     struct member *m = cluster_member_named(c, name);
+    struct err_text why;
     struct key_id key;
     enum err e = roster_revoke(c->roster, name, &key, et);
 
@@ -280,12 +281,11 @@ static enum err do_revoke(struct cluster *c, const char *name, struct err_text *
         return e;
     log_say(&c->opts.log, "cluster", "%s is removed from the cluster", name);
     cluster_send_roster(c);
+    hub_cut(c->hub, &key, "it was removed from the cluster");
     if (m && m->link) {
-        m->link = NULL;
-        hub_cut(c->hub, &key, "it was removed from the cluster");
-        cluster_member_down(m, "was removed from the cluster");
-    } else {
-        hub_cut(c->hub, &key, "it was removed from the cluster");
+        m->link = NULL; /* what hub_cut has to say of it comes later, to nobody */
+        (void)err_set(&why, ERR_GONE, "%s was removed from the cluster", m->able.name);
+        cluster_member_gone(m, why.text, "was removed from the cluster");
     }
     return ERR_NONE;
 }

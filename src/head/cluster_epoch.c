@@ -318,8 +318,7 @@ void cluster_take_phase(struct member *m, const struct wire_phase *p)
 
     if (p->epoch != c->running.number && p->epoch != c->coming.number)
         return;
-    if (p->phase != m->phase.phase || p->done != m->phase.done ||
-        p->received != m->phase.received)
+    if (p->phase != m->phase.phase || p->done != m->phase.done || p->received != m->phase.received)
         cluster_feed_member(c, CORE_PROGRESS, m->id, p->epoch, ERR_NONE, NULL);
     m->phase = *p;
     m->trouble[0] = '\0';
@@ -413,8 +412,7 @@ static void own_loaded(void *user, uint32_t epoch, enum err e, const char *why)
     (void)snprintf(c->member[0].trouble, ERR_TEXT_MAX, "%s", e ? why : "");
     p->weight_bytes = c->member[0].report.weight_bytes;
     p->kv_bytes = c->member[0].report.kv_bytes;
-    if (!e)
-        c->member[0].running = *p;
+    c->member[0].running = *p;
     cluster_feed_member(c, e ? CORE_FAILED : CORE_READY, 0, epoch, e, why);
 }
 

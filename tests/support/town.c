@@ -121,7 +121,8 @@ static void *run_loop(void *user)
 {
     struct town *t = user;
 
-    event_base_loop(t->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    while (!t->closing) /* a device that ends by itself breaks the loop */
+        event_base_loop(t->base, EVLOOP_NO_EXIT_ON_EMPTY);
     return NULL;
 }
 
@@ -190,6 +191,7 @@ static void close_all(struct town *t, void *arg)
         if (t->node[i].node)
             node_close(t->node[i].node);
     cluster_close(t->cluster);
+    t->closing = true;
     event_base_loopbreak(t->base);
 }
 
@@ -268,6 +270,28 @@ static void come_back(struct town *t, void *arg)
 void town_return(struct town *t, int i)
 {
     town_call(t, come_back, &i);
+}
+
+struct pairing {
+    int i;
+    struct token token;
+};
+
+static void pair_node(struct town *t, void *arg)
+{
+    struct pairing *p = arg;
+
+    open_node(t, p->i, &p->token);
+}
+
+void town_pair(struct town *t, int i, const char *token)
+{
+    struct pairing p = {.i = i};
+    struct err_text et;
+
+    if (token_parse(token, &p.token, &et))
+        die("token_parse", et.text);
+    town_call(t, pair_node, &p);
 }
 
 struct ll_engine *town_engine(struct town *t)

@@ -22,6 +22,7 @@ struct town {
     struct event *waker;
     int pipe[2];
     pthread_t thread;
+    bool closing; /* the loop's thread alone */
     struct cluster *cluster;
     int n_nodes; /* beside the head */
     struct town_node {
@@ -55,6 +56,8 @@ json_t *town_json(struct town *t);
 /* Closes node i (it leaves), or opens it again from its state folder. */
 void town_leave(struct town *t, int i);
 void town_return(struct town *t, int i);
+/* Opens it with a token. */
+void town_pair(struct town *t, int i, const char *token);
 struct ll_engine *town_engine(struct town *t);
 
 #endif
