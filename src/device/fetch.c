@@ -425,7 +425,9 @@ static void fill(struct source *s)
         if (s->asked == UINT64_MAX) {
             /* What came before this process began is read again first, a little at a time. */
             if (!mirror_resume(f->mirror, s->part, RESUME_BYTES)) {
-                event_active(f->work, EV_TIMEOUT, 0);
+                /* By a timeout: what is made active by its own call runs before the loop looks at
+                 * anything else, and nobody's PING would be answered. */
+                event_add(f->work, &(struct timeval){0, 0});
                 return;
             }
             s->asked = mirror_received(f->mirror, s->part);

@@ -357,6 +357,19 @@ static void begin_load(struct epoch *e)
     node_update(n);
 }
 
+/* What is assigned is forgotten; what is loaded stays, but has no part in anything. */
+static void end_all(struct node *n)
+{
+    epoch_free(n->next);
+    n->next = NULL;
+    if (n->now) {
+        fetch_cancel(n->now->fetch);
+        n->now->fetch = NULL;
+        n->now->over = true;
+        stages_close(n->now);
+    }
+}
+
 /* What is loaded is given back, and its links end. */
 static void let_go(struct node *n)
 {
@@ -481,14 +494,7 @@ const struct worker_calls epoch_worker_calls = {
 
 void epoch_head_lost(struct node *n)
 {
-    epoch_free(n->next);
-    n->next = NULL;
-    if (n->now) {
-        fetch_cancel(n->now->fetch);
-        n->now->fetch = NULL;
-        n->now->over = true;
-        stages_close(n->now);
-    }
+    end_all(n);
     stages_close_givers(n);
 }
 

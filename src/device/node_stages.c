@@ -339,11 +339,18 @@ static const struct link_calls giver_calls = {
 
 static void accept_giver(struct node *n, struct link *l)
 {
-    struct giver *g;
+    struct giver *g, *next;
     int count = 0;
 
-    for (g = n->givers; g; g = g->next)
-        count++;
+    for (g = n->givers; g; g = next) {
+        next = g->next;
+        if (key_id_equal(link_peer(g->link), link_peer(l))) { /* of a fetch that is over */
+            link_close(g->link);
+            giver_free(g);
+        } else {
+            count++;
+        }
+    }
     if (count >= GIVERS_MAX) {
         link_refuse(l, ERR_LIMIT, "enough devices fetch weights from here already");
         return;

@@ -51,20 +51,24 @@ void cluster_changed(struct cluster *c)
     event_add(c->change_timer, &soon);
 }
 
-struct member *cluster_member_named(struct cluster *c, const char *name)
-{
-    for (int i = 0; i < c->n_members; i++)
-        if (strcmp(c->member[i].able.name, name) == 0)
-            return &c->member[i];
-    return NULL;
-}
-
 static struct member *member_of(struct cluster *c, const struct key_id *key)
 {
     for (int i = 0; i < c->n_members; i++)
         if (key_id_equal(&c->member[i].key, key))
             return &c->member[i];
     return NULL;
+}
+
+/* By the roster: one that was removed may have had the name before. */
+struct member *cluster_member_named(struct cluster *c, const char *name)
+{
+    const struct wire_member *entry = roster_named(c->roster, name);
+    struct key_id key;
+
+    if (!entry)
+        return NULL;
+    memcpy(key.bytes, entry->key, sizeof key.bytes);
+    return member_of(c, &key);
 }
 
 void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX])
@@ -153,6 +157,8 @@ void cluster_member_left(struct member *m, const char *sentence, const char *tex
 
     if (m->up && epoch_device(&c->running, m->id) >= 0)
         cluster_feed_member(c, CORE_FAILED, m->id, c->running.number, ERR_GONE, sentence);
+    if (m->up && epoch_device(&c->coming, m->id) >= 0)
+        cluster_feed_member(c, CORE_FAILED, m->id, c->coming.number, ERR_GONE, sentence);
     cluster_member_down(m, text);
 }
 
@@ -306,6 +312,7 @@ static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
     uint8_t exported[TOKEN_EXPORT_BYTES];
     char given[WIRE_NAME_MAX], key[KEY_ID_TEXT_MAX];
     struct err_text et = {{0}};
+    bool used = false;
     enum err e = ERR_NONE;
 
     if (!g->has_proof)
@@ -313,11 +320,14 @@ static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
     link_exported(l, exported);
     if (!e)
         e = token_book_take(&c->tokens, clock_us(), exported, g->proof, &et);
+    used = !e;
     if (!e)
         e = roster_add(c->roster, link_peer(l), g->name, given, &et);
     OPENSSL_cleanse(exported, sizeof exported);
     if (e) {
         link_refuse(l, e, et.text);
+        if (used)
+            invite_anew(c);
         return;
     }
     log_say(&c->opts.log, "cluster", "%s is paired now (%s, key %s)", given, link_peer_address(l),
@@ -385,6 +395,17 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
             link_peer_address(l));
     m->up = true;
     cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
+    if (*c->member[0].trouble) { /* with more devices the head has less to load */
+        c->member[0].trouble[0] = '\0';
+        cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
+    }
+}
+
+static void bulk_end(struct bulk_link *b)
+{
+    bulk_giver_free(b->giver);
+    link_close(b->link);
+    b->link = NULL;
 }
 
 static void on_bulk_frame(void *user, struct link *link, const struct frame *f)
@@ -396,9 +417,7 @@ static void on_bulk_frame(void *user, struct link *link, const struct frame *f)
         return;
     log_say(&b->cluster->opts.log, "link", "closed a bulk link of %s: %s", link_peer_address(link),
             et.text);
-    bulk_giver_free(b->giver);
-    b->link = NULL;
-    link_close(link);
+    bulk_end(b);
 }
 
 static void on_bulk_drained(void *user, struct link *link)
@@ -427,13 +446,15 @@ static void take_bulk(struct cluster *c, struct link *l)
 {
     struct bulk_link *b = NULL;
 
+    /* A device fetches by one link at a time: an older one is of a fetch that is over, and its far
+     * end may have gone without a word. */
+    for (int i = 0; i < BULK_LINKS_MAX; i++)
+        if (c->bulk[i].link && key_id_equal(link_peer(c->bulk[i].link), link_peer(l)))
+            bulk_end(&c->bulk[i]);
     for (int i = 0; i < BULK_LINKS_MAX && !b; i++)
         if (!c->bulk[i].link)
             b = &c->bulk[i];
-    if (!b) {
-        link_refuse(l, ERR_LIMIT, "too many bulk links; try again");
-        return;
-    }
+    CHECK(b); /* one per device of the roster */
     b->cluster = c;
     b->link = l;
     link_set_bulk(l);
@@ -480,10 +501,15 @@ static bool moved(struct member *m)
 static void on_tick(evutil_socket_t fd, short what, void *user)
 {
     struct cluster *c = user;
-    int64_t now = clock_us();
+    const int64_t late = (int64_t)CLUSTER_PING_MS * 1000;
+    int64_t now = clock_us(), paused = 0;
 
     (void)fd;
     (void)what;
+    /* A pause of this device is not one of the others: they had no PING to answer. */
+    if (c->tick_us && now - c->tick_us > 2 * late)
+        paused = now - c->tick_us - late;
+    c->tick_us = now;
     for (int i = 1; i < c->n_members; i++) {
         struct member *m = &c->member[i];
         struct wire_ping ping = {(uint64_t)now};
@@ -492,6 +518,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
 
         if (!m->link)
             continue;
+        m->heard_us += paused;
         if (moved(m))
             m->heard_us = now;
         if (now - m->heard_us > (int64_t)CLUSTER_LOST_MS * 1000) {

@@ -482,8 +482,7 @@ static void own_loaded(void *user, uint32_t epoch, enum err e, const char *why)
     (void)snprintf(c->member[0].trouble, ERR_TEXT_MAX, "%s", e ? why : "");
     p->weight_bytes = c->member[0].report.weight_bytes;
     p->kv_bytes = c->member[0].report.kv_bytes;
-    if (!e)
-        c->member[0].running = *p;
+    c->member[0].running = *p;
     cluster_feed_member(c, e ? CORE_FAILED : CORE_READY, 0, epoch, e, why);
 }
 

@@ -24,7 +24,7 @@
 
 enum {
     MEMBERS_MAX = CORE_MEMBERS_MAX,
-    BULK_LINKS_MAX = 2 * MEMBERS_MAX,
+    BULK_LINKS_MAX = 2 * MEMBERS_MAX, /* one per device of the roster, and those just removed */
     QUESTIONS_MAX = 16,
     REPORT_WAIT_MS = 400,
     TRACE_WAIT_MS = 3000,
@@ -43,7 +43,7 @@ struct member {
     struct wire_phase phase;   /* of the newest epoch it was given a part in */
     struct wire_phase running; /* its last word on the one that runs: ready */
     struct wire_report report;
-    int64_t heard_us, asked_us; /* heard: the last sign of life */
+    int64_t heard_us; /* the last sign of life */
     uint64_t received_seen;
     size_t pending_seen;
     int64_t rtt_us;             /* least seen; 0 = none yet */
@@ -96,7 +96,6 @@ struct cluster {
     struct identity *identity;
     struct roster *roster;
     struct token_book tokens;
-    char token_shown[TOKEN_TEXT_MAX]; /* the last one given out, while it is open */
     char listen_host[ADDRESS_MAX];
     struct hub *hub;
     struct discover *discover;
@@ -129,6 +128,7 @@ struct cluster {
 
     const struct result *home; /* whose logits a CORE_REPLY carries */
     struct event *tick, *core_timer, *change_timer;
+    int64_t tick_us;
     bool change_told;
     struct err_text waiting; /* as clients were told last */
     json_t *trace_own;       /* the head's records, while others' are awaited */

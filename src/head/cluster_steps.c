@@ -16,15 +16,6 @@ static const uint8_t *whole(const struct frame *f, size_t *len)
     return start;
 }
 
-static void to_worker(struct cluster *c, const uint8_t *frame, size_t len)
-{
-    struct err_text et;
-
-    /* The core lets no more steps be under way than a worker's queue takes. */
-    if (worker_step(c->worker, frame, len, &et))
-        log_say(&c->opts.log, "cluster", "%s", et.text);
-}
-
 /* To the device of a stage of the running epoch, which is not this one. A device that has gone
  * swallows it: the core hears of that by CORE_DOWN. */
 static struct link *link_to(struct cluster *c, int device)
@@ -40,9 +31,12 @@ void cluster_send_step(struct cluster *c, const struct step *s)
     step_encode(c->codec, s, &f);
     if (device == 0) {
         uint8_t *bytes = mem_alloc(f.total);
+        struct err_text et;
 
         frame_copy(&f, bytes);
-        to_worker(c, bytes, f.total);
+        /* The core lets no more steps be under way than a worker's queue takes. */
+        if (worker_step(c->worker, bytes, f.total, &et))
+            log_say(&c->opts.log, "cluster", "%s", et.text);
         free(bytes);
     } else if (link_to(c, device)) {
         link_send(link_to(c, device), &f);
@@ -59,7 +53,7 @@ static enum err take_result(struct cluster *c, int member, const struct frame *f
 
     if (e)
         return e;
-    if (r.epoch != c->running.number)
+    if (!c->running.number || r.epoch != c->running.number)
         return ERR_NONE; /* of an epoch that has ended */
     if (c->running.member[p->stage[p->n_stages - 1].device] != member)
         return err_set(et, ERR_PROTO, "a result from a device that does not hold `output`");
@@ -95,8 +89,8 @@ enum err cluster_take_step(struct member *m, const struct frame *f, struct err_t
                        s.stage);
     device = c->running.plan.stage[s.stage].device;
     if (device == 0)
-        to_worker(c, bytes, len);
-    else if (link_to(c, device))
+        return worker_step(c->worker, bytes, len, et);
+    if (link_to(c, device))
         link_send_bytes(link_to(c, device), bytes, len);
     return ERR_NONE;
 }

@@ -25,6 +25,7 @@ enum {
 
 struct ahead {
     uint64_t number;
+    int n_want;
     uint8_t touched[SEGMENT_SLOTS_MAX / 8];
 };
 
@@ -172,6 +173,10 @@ static enum err take_result(struct remote *r, const struct frame *f, struct err_
     if (r->n_ahead == 0 || res.number != r->ahead[0].number)
         return err_set(et, ERR_PROTO, "the head answered step %llu, which was not its turn",
                        (unsigned long long)res.number);
+    /* The rows may have been made by a lent device; who wants them reads so many. */
+    if (!res.code && r->ahead[0].n_want && res.n_rows != r->ahead[0].n_want)
+        res.code = err_set(&res.reason, ERR_PROTO, "%d rows came back where %d were wanted",
+                           res.n_rows, r->ahead[0].n_want);
     if (res.code) {
         forget_touched(r, &r->ahead[0]);
         if (!r->failed) {
@@ -357,6 +362,7 @@ static enum err send_batch(struct remote *r, const struct batch *b, int *n_want,
         touch(a, b->slot[i]);
         s.n_want += b->want[i] != 0;
     }
+    a->n_want = s.n_want;
     for (int i = 0; i < b->n_rows; i++)
         r->slot_len[b->slot[i]] = b->pos[i] + 1;
     step_encode(r->codec, &s, &f);

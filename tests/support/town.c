@@ -282,6 +282,28 @@ void town_return(struct town *t, int i)
     town_call(t, come_back, &i);
 }
 
+struct pairing {
+    int i;
+    struct token token;
+};
+
+static void pair_node(struct town *t, void *arg)
+{
+    struct pairing *p = arg;
+
+    open_node(t, p->i, &p->token);
+}
+
+void town_pair(struct town *t, int i, const char *token)
+{
+    struct pairing p = {.i = i};
+    struct err_text et;
+
+    if (token_parse(token, &p.token, &et))
+        die("token_parse", et.text);
+    town_call(t, pair_node, &p);
+}
+
 struct ll_engine *town_engine(struct town *t)
 {
     struct ll_engine_opts opts = ll_engine_defaults();

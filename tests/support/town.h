@@ -57,6 +57,8 @@ json_t *town_json(struct town *t);
 /* Closes node i (it leaves), or opens it again from its state folder. */
 void town_leave(struct town *t, int i);
 void town_return(struct town *t, int i);
+/* Opens it with a token. */
+void town_pair(struct town *t, int i, const char *token);
 struct ll_engine *town_engine(struct town *t);
 
 #endif
