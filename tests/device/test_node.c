@@ -670,7 +670,7 @@ static void test_orders_that_make_no_sense(void **state)
     fake_head_dial(&w->head, 0, 2, WIRE_DIAL_OUT); /* of no epoch */
     w->head.plan.stage[1].first = 3;               /* a gap */
     fake_head_assign(&w->head, ++w->epoch, NULL);
-    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 1);
+    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 2);
     w->head.plan.stage[1].first = 2;
     w->head.segment.n_ctx = 1 << 25; /* cannot be loaded */
     fake_head_assign(&w->head, ++w->epoch, NULL);
@@ -678,7 +678,7 @@ static void test_orders_that_make_no_sense(void **state)
         fake_head_run_ms(&w->head, 20);
     wire_load_encode(&(struct wire_load){w->epoch, 0}, &buf, &f);
     fake_head_send(&w->head, 0, &f);
-    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 2);
+    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 3);
     assert_non_null(strstr(m[0].phase.text.text, "a context of"));
     w->head.segment.n_ctx = 64;
     bring_up(w, false);
@@ -688,7 +688,7 @@ static void test_orders_that_make_no_sense(void **state)
 
     step_encode(w->head.codec, &s, &f);
     fake_head_send(&w->head, 0, &f);
-    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 3);
+    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_FAILED], 4);
     bring_up(w, false);
     check_steps(w);
 
