@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 600
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo demo-chat test test-chat check bench fuzz format install portable join-only-arm64 clean deps \
+.PHONY: all help demo demo-chat test test-chat check bench bench-net fuzz format install portable join-only-arm64 clean deps \
 	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
@@ -42,6 +42,11 @@ check: deps-check all ## format, layers, cppcheck, gcc and clang warnings, sanit
 
 bench: all ## measure against libllama in the same run [BENCH_ARGS=--help]
 	@$(B)/lingua-bench-vs-llama $(BENCH_ARGS)
+
+bench-net: all ## what the network costs a token: delays, TLS; needs root [BENCH_ARGS=--rounds 3]
+	@test -e $(B)/plain/build.ninja || tools/configure $(B)/plain -DLINGUA_BENCH_PLAINTEXT=ON -DLINGUA_BENCH=OFF
+	@tools/build $(B)/plain $(JOBS) lingua
+	@node bench/net/bench-net.mjs $(B) $(B)/plain $(BENCH_ARGS)
 
 fuzz: deps-check ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
 	@tools/fuzz $(JOBS) $(FUZZ_SECONDS)

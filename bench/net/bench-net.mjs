@@ -172,6 +172,10 @@ async function tls(name) {
         `claimed: ${ratio <= 1.03 ? 'holds' : 'DOES NOT HOLD'}`);
 }
 
+if (!opt['no-delay'] && (process.getuid() !== 0 || !existsSync('/dev/net/tun'))) {
+    console.log('emulated delays are left out: they need root and /dev/net/tun');
+    opt['no-delay'] = true;
+}
 for (const name of opt['no-delay'] ? [] : opt.model) {
     net ??= new Net(MACHINES, join(build, 'lingua-netswitch'));
     console.log(`== ${name}: ${MACHINES} machines, ${nTokens} tokens x ${rounds}`);

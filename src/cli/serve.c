@@ -58,6 +58,9 @@ static int parse(struct serve *s, int argc, char **argv)
         OPTION_KV(&s->open),
         {"slots", 0, OPTION_WHOLE, &s->slots, 1, 256, NULL, "N",
          "conversations kept at once (default: 4)"},
+        {"split", 0, OPTION_TEXT, &s->open.split, 0, 0, NULL, "N|RANGES",
+         "place by hand: over N devices, or explicit module ranges, one\nper device, as lingua run "
+         "--split takes them"},
         {"private", 0, OPTION_FLAG, &s->want_private, 0, 0, NULL, NULL,
          "text, first and last layers only on devices marked as mine\n(lingua devices mine NAME)"},
         {"no-announce", 0, OPTION_FLAG, &s->no_announce, 0, 0, NULL, NULL,
@@ -236,6 +239,7 @@ static int cluster_begin(struct serve *s)
                                 .n_ctx = (int)s->open.ctx,
                                 .kv = kinds[s->open.kv],
                                 .want_private = s->want_private,
+                                .split = s->open.split,
                                 .announce = !s->no_announce,
                                 .token_life_s = (int)s->token_life * 60,
                                 .log = member_log(&s->log),

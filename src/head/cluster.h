@@ -43,6 +43,9 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
+    /* NULL: placed by speed and memory. Else as --split of run has it (split.h): device i of it is the
+     * i-th in the roster that is here, the head first, and nothing runs before there are as many. */
+    const char *split;
     int token_life_s; /* 0 = as link/token.h has it */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "head/cluster_impl.h"
+#include "head/split.h"
 
 /* ---- feeding the core ---- */
 
@@ -170,6 +171,26 @@ void cluster_expect(struct cluster *c, int64_t now_us)
     cluster_feed_member(c, CORE_CHANGED, 0, 0, ERR_NONE, NULL);
 }
 
+/* The plan the person wrote, over as many candidates as it names. */
+static enum err plan_as_told(const struct cluster *c, int n_candidates, struct placement *out,
+                             struct err_text *et)
+{
+    int n = c->problem.n_modules;
+    double *cost = mem_zalloc((size_t)n, sizeof *cost);
+    enum err e;
+
+    for (int i = 0; i < n; i++)
+        cost[i] = (double)c->modules[i].decode_bytes;
+    e = split_parse(c->opts.split, n, cost, &out->plan, et);
+    free(cost);
+    if (!e && out->plan.n_devices > n_candidates)
+        e = err_set(et, ERR_GONE, "the split names %d devices, and %d are here: %d more must join",
+                    out->plan.n_devices, n_candidates, out->plan.n_devices - n_candidates);
+    for (int d = 0; !e && d < out->plan.n_devices; d++)
+        out->used[d] = d;
+    return e;
+}
+
 static void solve(struct cluster *c, const struct core_action *a)
 {
     struct place_device devices[MEMBERS_MAX];
@@ -186,7 +207,8 @@ static void solve(struct cluster *c, const struct core_action *a)
     describe(c, candidates, problem.n_devices, devices);
     problem.device = devices;
     if (candidates[0] == 0)
-        event.code = place_solve(&problem, found, &et);
+        event.code = c->opts.split ? plan_as_told(c, problem.n_devices, found, &et)
+                                   : place_solve(&problem, found, &et);
     else /* it failed to load its own part, and no cluster is without it */
         event.code = err_set(&et, ERR_GONE, "%s cannot take part itself: %.400s", c->name,
                              c->member[0].trouble);
@@ -366,8 +388,7 @@ void cluster_take_phase(struct member *m, const struct wire_phase *p)
 
     if (p->epoch != c->running.number && p->epoch != c->coming.number)
         return;
-    if (p->phase != m->phase.phase || p->done != m->phase.done ||
-        p->received != m->phase.received)
+    if (p->phase != m->phase.phase || p->done != m->phase.done || p->received != m->phase.received)
         cluster_feed_member(c, CORE_PROGRESS, m->id, p->epoch, ERR_NONE, NULL);
     m->phase = *p;
     m->trouble[0] = '\0';

@@ -85,20 +85,20 @@ struct core_opts {
 };
 
 enum core_event_kind {
-    CORE_UP,      /* member; memory and speed are the driver's business */
-    CORE_DOWN,    /* member, text: "kitchen-pi stopped answering" */
-    CORE_DRAIN,   /* member: leave it out from now on */
-    CORE_CHANGED, /* something the plan depends on is different: solve again */
-    CORE_PLANNED, /* ticket, plan + member of each device; or plan NULL, code and text */
+    CORE_UP,       /* member; memory and speed are the driver's business */
+    CORE_DOWN,     /* member, text: "kitchen-pi stopped answering" */
+    CORE_DRAIN,    /* member: leave it out from now on */
+    CORE_CHANGED,  /* something the plan depends on is different: solve again */
+    CORE_PLANNED,  /* ticket, plan + member of each device; or plan NULL, code and text */
     CORE_PROGRESS, /* member: it gets on with whatever it does for the next epoch */
     CORE_FETCHED,  /* member, epoch */
-    CORE_READY,   /* member, epoch */
-    CORE_FAILED,  /* member, epoch, code, text: cannot take part in it */
-    CORE_OPEN,    /* client, n: wants n slots */
-    CORE_CLOSE,   /* client: gone; its slots are freed, its steps' results thrown away */
-    CORE_ASK,     /* client, ask */
-    CORE_HOME,    /* epoch, number, code, text: a step is back from the last stage */
-    CORE_TIME,    /* nothing but that time has passed */
+    CORE_READY,    /* member, epoch */
+    CORE_FAILED,   /* member, epoch, code, text: cannot take part in it */
+    CORE_OPEN,     /* client, n: wants n slots */
+    CORE_CLOSE,    /* client: gone; its slots are freed, its steps' results thrown away */
+    CORE_ASK,      /* client, ask */
+    CORE_HOME,     /* epoch, number, code, text: a step is back from the last stage */
+    CORE_TIME,     /* nothing but that time has passed */
 };
 
 /* A client's batch, slots in its own numbering 0..n-1. */

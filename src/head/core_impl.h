@@ -82,7 +82,7 @@ struct core {
     int64_t stopped_us; /* since when nothing runs, when not live */
     enum phase phase;
     struct crew next;
-    bool done[PLAN_DEVICES_MAX]; /* who of next is through with the phase */
+    bool done[PLAN_DEVICES_MAX];        /* who of next is through with the phase */
     int64_t moved_us[PLAN_DEVICES_MAX]; /* when each of next last got on */
     uint32_t last_epoch, last_ticket;
     uint32_t ticket;                  /* under way at the planner; 0 = none */

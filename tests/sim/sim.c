@@ -319,11 +319,10 @@ static void act(void *user, const struct core_action *a)
              &(struct message){.kind = MESSAGE_OPENED, .client = a->client, .code = a->code});
         return;
     case CORE_STUCK: {
-        struct message m = {.kind = MESSAGE_CORE,
-                            .event = {.kind = CORE_FAILED,
-                                      .member = a->member,
-                                      .epoch = a->epoch,
-                                      .code = ERR_GONE}};
+        struct message m = {
+            .kind = MESSAGE_CORE,
+            .event = {
+                .kind = CORE_FAILED, .member = a->member, .epoch = a->epoch, .code = ERR_GONE}};
 
         sim_note(s, "< stuck %d: epoch %u", a->member, a->epoch);
         snprintf(m.text, sizeof m.text, "device %d does not get on", a->member);
@@ -341,8 +340,8 @@ static void act(void *user, const struct core_action *a)
 static void note_event(struct sim *s, const struct core_event *ev)
 {
     static const char *const names[] = {
-        [CORE_UP] = "up",          [CORE_DOWN] = "down",       [CORE_DRAIN] = "drain",
-        [CORE_CHANGED] = "change", [CORE_FETCHED] = "fetched", [CORE_READY] = "ready",
+        [CORE_UP] = "up",          [CORE_DOWN] = "down",         [CORE_DRAIN] = "drain",
+        [CORE_CHANGED] = "change", [CORE_FETCHED] = "fetched",   [CORE_READY] = "ready",
         [CORE_FAILED] = "failed",  [CORE_PROGRESS] = "progress",
     };
     char words[256];

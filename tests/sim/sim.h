@@ -59,7 +59,7 @@ struct sim_device {
     bool announced; /* the core has been told UP and not DOWN */
     int life;       /* grows with each loss: what was about to happen does not */
     bool full_disk, bad_load;
-    bool mute; /* never says that it is through with something */
+    bool mute;    /* never says that it is through with something */
     int capacity; /* modules */
     uint64_t has; /* modules in its cache, a bit each */
     int n_shipped;

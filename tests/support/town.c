@@ -168,6 +168,7 @@ void town_open(struct town *t, const struct town_opts *opts, bool wait)
                              .n_ctx = opts->n_ctx,
                              .kv = opts->kv,
                              .want_private = opts->want_private,
+                             .split = opts->split,
                              .invited = on_invited,
                              .user = t};
     struct err_text et;

@@ -42,6 +42,7 @@ struct town_opts {
     enum kv_type kv;
     uint64_t head_memory, node_memory; /* 0 = as much as they like */
     bool want_private;
+    const char *split; /* NULL: as the placement has it */
 };
 
 /* Opens it, pairs every device by its token, and waits until all of them are ready (when wait). */
