@@ -684,7 +684,8 @@ static void begin(struct cluster *c)
     CHECK(c->tick && c->core_timer);
     event_add(c->tick, &every);
     invite_anew(c);
-    c->expect_until_us = clock_us() + EXPECT_US;
+    if (roster_body(c->roster)->n > 1)
+        c->expect_until_us = clock_us() + EXPECT_US;
     cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
 }
 

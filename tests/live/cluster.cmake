@@ -2,7 +2,8 @@
 # file each. They watch the clock, so each runs alone. Needs node; without it ctest says "skipped".
 find_program(LINGUA_NODE node)
 if(NOT LINGUA_SANITIZE)
-  foreach(area answers shipping loss neighbours strangers revoke budgets commands restart)
+  foreach(area answers shipping loss neighbours moving strangers revoke tokens budgets commands
+          restart)
     if(LINGUA_NODE)
       add_test(NAME live_cluster_${area}
         COMMAND ${LINGUA_NODE} ${CMAKE_SOURCE_DIR}/tests/live/cluster/${area}.mjs)
