@@ -136,7 +136,7 @@ static void a_pause_of_the_head_loses_nobody(void **state)
 static void a_drained_device_that_leaves_is_missed(void **state)
 {
     char path[256];
-    struct town_opts opts = {.model_path = path, .n_devices = 1};
+    struct town_opts opts = {.model_path = path, .n_devices = 1, .n_slots = 16};
     uint64_t base, whole;
     struct town town;
 
