@@ -698,8 +698,8 @@ enum err worker_step(struct worker *w, const uint8_t *frame, size_t len, struct 
     it->arrived_us = clock_us();
     pthread_mutex_lock(&w->lock);
     push(&w->in, it);
-    pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->lock);
+    pthread_cond_signal(&w->work); /* after: who wakes must not find the lock taken, and wait again */
     return ERR_NONE;
 }
 
