@@ -6,8 +6,8 @@
 
 #include "base/utf8.h"
 
-/* A sentence may quote a file or a peer; what it quotes must not steer a terminal or start a line. And
- * where it was cut short, half a character may stand at its end, which no JSON takes. */
+/* A sentence may quote a file or a peer; what it quotes must not steer a terminal or start a line.
+ * And where it was cut short, half a character may stand at its end, which no JSON takes. */
 static void clean(char *s)
 {
     utf8_clean(s, (const uint8_t *)s, strlen(s));

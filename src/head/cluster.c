@@ -307,6 +307,13 @@ static void ignore_closed(void *user, struct link *link, enum err e, const char 
 
 static const struct link_calls paired_calls = {.frame = ignore_frame, .closed = ignore_closed};
 
+static void let_in(struct cluster *c, struct link *l)
+{
+    link_welcome(l, WIRE_CONTROL, &paired_calls, NULL);
+    send_roster(c, l);
+    link_close_after_sending(l);
+}
+
 static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
 {
     uint8_t exported[TOKEN_EXPORT_BYTES];
@@ -332,9 +339,7 @@ static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
     }
     log_say(&c->opts.log, "cluster", "%s is paired now (%s, key %s)", given, link_peer_address(l),
             key_id_short(link_peer(l), key));
-    link_welcome(l, WIRE_CONTROL, &paired_calls, NULL);
-    send_roster(c, l);
-    link_close_after_sending(l);
+    let_in(c, l);
     cluster_send_roster(c);
     invite_anew(c);
 }
@@ -467,8 +472,10 @@ static void on_greeted(void *user, struct link *l, const struct wire_greet *g)
     struct cluster *c = user;
     const struct wire_member *entry = roster_find(c->roster, link_peer(l));
 
-    if (g->purpose == WIRE_FOR_PAIR)
+    if (g->purpose == WIRE_FOR_PAIR && !entry)
         pair(c, l, g);
+    else if (g->purpose == WIRE_FOR_PAIR && !key_id_equal(link_peer(l), identity_key(c->identity)))
+        let_in(c, l); /* our answer to its token was lost on the way, and the token is spent */
     else if (!entry || key_id_equal(link_peer(l), identity_key(c->identity)))
         link_refuse(l, ERR_INPUT,
                     "this device does not belong to the cluster (or no longer does): pair it with "

@@ -21,8 +21,8 @@ enum { BACKLOG = 16 };
 static const char *const no_answer =
     "{\"error\":{\"code\":4,\"message\":\"the answer is too long for a frame, or is no text\"}}";
 
-/* Takes json. NULL is what json_pack makes of a text that is no UTF-8: a file's name may be that. Who
- * asked is waiting, so there is always an answer. */
+/* Takes json. NULL is what json_pack makes of a text that is no UTF-8: a file's name may be that.
+ * Who asked is waiting, so there is always an answer. */
 static void send_json(struct client *cl, uint64_t number, json_t *json)
 {
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;

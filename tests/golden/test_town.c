@@ -1,5 +1,5 @@
-/* What goes on around a cluster's answers: devices that are drained, removed and renamed, a head that
- * pauses or cannot load, and words that no JSON takes. Whole clusters in this process (town.h). */
+/* What goes on around a cluster's answers: devices that are drained, removed and renamed, a head
+ * that pauses or cannot load, and words that no JSON takes. Whole clusters in this process (town.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "head/core.h"
 #include "head/remote.h"
 #include "support/tiny_model.h"
@@ -185,6 +186,29 @@ static void a_name_used_again_means_the_new_device(void **state)
     town_close(&town);
 }
 
+/* Its token is spent, but it never heard so: the link broke between. Its key is in the roster. */
+static void a_device_whose_welcome_was_lost_is_let_in(void **state)
+{
+    char path[256];
+    struct town_opts opts = {.model_path = path, .n_devices = 2};
+    struct town town;
+    char *file;
+
+    (void)state;
+    model_make(path, sizeof path, "town-again.gguf");
+    town_open(&town, &opts, true);
+    town_wait(&town, 2);
+    town_leave(&town, 0);
+    town_wait(&town, 1);
+    file = mem_printf("%s/cluster", town.node[0].state);
+    assert_int_equal(unlink(file), 0);
+    free(file);
+    /* The token that it was paired with is the town's first: spent. */
+    town_pair(&town, 0, town.first_token);
+    town_wait(&town, 2);
+    town_close(&town);
+}
+
 static void removing_a_device_is_waited_for_by_nobody(void **state)
 {
     char path[256];
@@ -246,6 +270,7 @@ int main(void)
         cmocka_unit_test(a_pause_of_the_head_loses_nobody),
         cmocka_unit_test(a_drained_device_that_leaves_is_missed),
         cmocka_unit_test(a_name_used_again_means_the_new_device),
+        cmocka_unit_test(a_device_whose_welcome_was_lost_is_let_in),
         cmocka_unit_test(removing_a_device_is_waited_for_by_nobody),
         cmocka_unit_test(a_head_that_cannot_load_says_so),
         cmocka_unit_test(words_that_are_no_json_end_nobody),

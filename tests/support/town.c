@@ -75,8 +75,6 @@ static void open_next(struct town *t, void *text)
     open_node(t, t->next_to_pair++, &token);
 }
 
-static char first_token[TOKEN_TEXT_MAX];
-
 static void on_invited(void *user, const char *token, const char *address)
 {
     struct town *t = user;
@@ -85,7 +83,7 @@ static void on_invited(void *user, const char *token, const char *address)
     if (t->cluster)
         open_next(t, (void *)(uintptr_t)token);
     else
-        snprintf(first_token, sizeof first_token, "%s", token);
+        snprintf(t->first_token, sizeof t->first_token, "%s", token);
 }
 
 static void on_job(evutil_socket_t fd, short what, void *user)
@@ -190,7 +188,7 @@ void town_open(struct town *t, const struct town_opts *opts, bool wait)
     if (cluster_open(t->base, &o, &t->cluster, &et))
         die("cluster_open", et.text);
     CHECK(pthread_create(&t->thread, NULL, run_loop, t) == 0);
-    town_call(t, open_next, first_token);
+    town_call(t, open_next, t->first_token);
     if (wait)
         town_wait(t, opts->n_devices);
 }

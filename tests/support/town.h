@@ -31,7 +31,8 @@ struct town {
         uint64_t memory_bytes;
     } node[TOWN_MAX];
     int next_to_pair;
-    char log[64 << 10]; /* what was said, as far as it fits */
+    char first_token[TOKEN_TEXT_MAX]; /* spent on node 0 */
+    char log[64 << 10];               /* what was said, as far as it fits */
     size_t n_log;
 };
 
