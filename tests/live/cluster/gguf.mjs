@@ -1,10 +1,12 @@
 // GGUF files as these tests need them: where each tensor lies, which of them a device must have for
 // its modules, and a model that is slow enough to be interrupted. Written from the format's
 // description and not from the program under test, so that the two check each other.
-import { openSync, readSync, closeSync, writeSync, fstatSync, existsSync, renameSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync,
+    writeSync } from 'node:fs';
 
 const U8 = 0, I8 = 1, U16 = 2, I16 = 3, U32 = 4, I32 = 5, F32 = 6, BOOL = 7, STRING = 8, ARRAY = 9;
-const WIDTH = { [U8]: 1, [I8]: 1, [U16]: 2, [I16]: 2, [U32]: 4, [I32]: 4, [F32]: 4, [BOOL]: 1, 10: 8, 11: 8, 12: 8 };
+const WIDTH = { [U8]: 1, [I8]: 1, [U16]: 2, [I16]: 2, [U32]: 4, [I32]: 4, [F32]: 4, [BOOL]: 1,
+    10: 8, 11: 8, 12: 8 };
 
 class Reader {
     constructor(bytes) { this.bytes = bytes; this.at = 0; }

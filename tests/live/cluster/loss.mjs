@@ -1,5 +1,6 @@
 // A device that dies, hangs or is cut off in the middle of an answer: whoever asked is told within
-// seconds which one it was and what to do; nobody else is hurt; and when it is back, all is as before.
+// seconds which one it was and what to do; nobody else is hurt; and when it is back, all is as
+// before.
 import test from 'node:test';
 import assert from 'node:assert/strict';
 import { withRig, endlessModel, until, cacheOf } from './rig.mjs';

@@ -1,4 +1,5 @@
-// Devices that come and go on purpose while an answer is being given: it goes on as if nothing were.
+// Devices that come and go on purpose while an answer is being given: it goes on as if nothing
+// were.
 import test from 'node:test';
 import assert from 'node:assert/strict';
 import { withRig, endlessModel, until } from './rig.mjs';

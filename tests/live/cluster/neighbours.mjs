@@ -25,7 +25,8 @@ async function threeMachines(rig, t, before = () => {}) {
     return true;
 }
 
-const neighbourHop = all => all.devices.flatMap(d => d.hops.filter(h => !d.head && h.to !== 'head'));
+const neighbourHop = all =>
+    all.devices.flatMap(d => d.hops.filter(h => !d.head && h.to !== 'head'));
 
 test('direct links blocked: the same answer comes through the head, which says so',
     withRig(async (rig, t) => {

@@ -226,7 +226,8 @@ class Rig {
         return until(async () => {
             const all = await this.devices();
             const at = all.devices.filter(d => d.state === 'ready' && d.modules && !d.head);
-            const right = at.length === names.length && names.every(n => at.some(d => d.name === n));
+            const right = at.length === names.length &&
+                names.every(n => at.some(d => d.name === n));
             return all.state === 'running' && right && all;
         }, `ready: ${names.join(', ') || 'the head alone'}`, ms);
     }
@@ -264,7 +265,8 @@ class Rig {
 }
 
 function tail(p, n) {
-    return p.lines.slice(-n).map(l => `${((l.at - p.began) / 1000).toFixed(2)} ${l.line}`).join('\n');
+    const text = l => `${((l.at - p.began) / 1000).toFixed(2)} ${l.line}`;
+    return p.lines.slice(-n).map(text).join('\n');
 }
 
 // A test with a rig of its own.
@@ -285,8 +287,8 @@ export function withRig(body) {
 
 export function cacheModels(rig, name) {
     const folder = `${rig.state(name)}/cache`;
-    return existsSync(folder)
-        ? readdirSync(folder).map(f => `${folder}/${f}`).filter(f => statSync(f).isDirectory()) : [];
+    const entries = existsSync(folder) ? readdirSync(folder).map(f => `${folder}/${f}`) : [];
+    return entries.filter(f => statSync(f).isDirectory());
 }
 
 // {file: the mirror, received: the bytes that came of each part}
