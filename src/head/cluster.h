@@ -14,8 +14,7 @@
  *   - PING every PING_MS: the answer measures the round trip and the offset of the other clock (for
  *     traces). LOST_MS without an answer: the member is lost.
  *   - Commands of this machine come by the socket FOLDER/head.sock (mode 0600): ADMIN frames with
- *   JSON
- *     (docs/protocol.md lists them), and STEP frames answered by RESULT, which is how a session of
+ *     JSON (remote.h lists them), and STEP frames answered by RESULT, which is how a session of
  *     lingua.h uses the cluster: the tokens, their sampling and the text stay in that program. */
 #ifndef LINGUA_HEAD_CLUSTER_H
 #define LINGUA_HEAD_CLUSTER_H
