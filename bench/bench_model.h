@@ -1,9 +1,9 @@
 /* A model of TinyLlama's shape (1.1 billion parameters) with random weights, to measure speed on.
  *
- * Speed does not depend on what the weights say, so quantised blocks are filled with random bits and
- * sane scales directly: a file is made in seconds and needs no download. Types: Q4_0 and Q4_K with a
- * Q6_K output, as quantisers make them (no other tensor is raised to a larger type), and Q8_0
- * throughout. */
+ * Speed does not depend on what the weights say, so quantised blocks are filled with random bits
+ * and sane scales directly: a file is made in seconds and needs no download. Types: Q4_0 and Q4_K
+ * with a Q6_K output, as quantisers make them (no other tensor is raised to a larger type), and
+ * Q8_0 throughout. */
 #ifndef LINGUA_BENCH_MODEL_H
 #define LINGUA_BENCH_MODEL_H
 

@@ -2,10 +2,9 @@
 //
 // 1. Three machines behind the switch, with an emulated one-way delay d between them: ms per token
 //    against the sum of what the stages compute plus (number of hops) x d, all from the same run's
-//    trace. The claim: at most 1.10 times that. "rest" says where the rest goes, from the same trace,
-//    per token: on the wire beyond d (which holds the switch's own time, sockets and TLS), from
-//    thread to thread on the devices, and at the head's client: logits to it, sampling, the next
-//    token back.
+//    trace. The claim: at most 1.10 times that. "rest" says where the rest goes, per token: on the
+//    wire beyond d (which holds the switch's own time, sockets and TLS), from thread to thread on
+//    the devices, and at the head's client: logits to it, sampling, the next token back.
 // 2. Over loopback, links with TLS against a build without (LINGUA_BENCH_PLAINTEXT), in turns. The
 //    claim: at most 1.03 times as long per token.
 //
@@ -53,8 +52,8 @@ function modelFile(name) {
         return ''; // the default model, fetched when it is not there
     const folder = join(build, 'bench'), path = join(folder, `${name.replaceAll(':', '-')}.gguf`);
     mkdirSync(folder, { recursive: true });
-    if (!existsSync(path) &&
-        spawnSync(join(build, 'lingua-test-model'), [name, path], { stdio: 'inherit' }).status !== 0)
+    const writer = join(build, 'lingua-test-model');
+    if (!existsSync(path) && spawnSync(writer, [name, path], { stdio: 'inherit' }).status !== 0)
         throw new Error(`no model ${name}`);
     return path;
 }
@@ -131,8 +130,8 @@ async function delays(name) {
         }
     net.ctl('delay', 0);
     await c.close();
-    console.log('                 sum of                ratio,    with d as    rest: wire  threads' +
-        '  client\n    d  ms/token  compute  hops  bound   per token  ping has it');
+    console.log('                 sum of                ratio,    with d as    rest: wire' +
+        '  threads  client\n    d  ms/token  compute  hops  bound   per token  ping has it');
     let worst = 0;
     for (const [d, list] of runs) {
         const all = list.flatMap(r => r.steps), of = key => mean(all.map(s => s[key]));
@@ -140,21 +139,23 @@ async function delays(name) {
         const bound = of('compute') + hops * d;
         // The median of tokens' own ratios: a token that was interrupted does not count for more.
         const ratio = w => median(all.map(s => s.total / (s.compute + hops * w)));
-        const cells = [mean(list.map(r => r.ms)), of('compute'), hops, bound, ratio(d), ratio(oneWay),
-            of('wire') - hops * d, of('total') - of('compute') - of('wire') - of('client'), of('client')];
+        const threads = of('total') - of('compute') - of('wire') - of('client');
+        const cells = [mean(list.map(r => r.ms)), of('compute'), hops, bound, ratio(d),
+            ratio(oneWay), of('wire') - hops * d, threads, of('client')];
         const shape = [[10, 3], [9, 3], [6, 0], [8, 3], [10, 3], [12, 3], [14, 3], [9, 3], [8, 3]];
         console.log(`${d.toString().padStart(5)}` +
             cells.map((v, i) => v.toFixed(shape[i][1]).padStart(shape[i][0])).join(''));
         worst = Math.max(worst, ratio(d));
     }
-    console.log(`  at most 1.10 claimed: ${worst <= 1.1 ? 'holds' : 'DOES NOT HOLD'} (${worst.toFixed(3)})`);
+    console.log(`  at most 1.10 claimed: ${worst <= 1.1 ? 'holds' : 'DOES NOT HOLD'} ` +
+        `(${worst.toFixed(3)})`);
 }
 
 // ---- TLS ----
 
-// What the stages compute is the same code on both sides, but two clusters lie in different pages of
-// memory, which is worth some percent either way: so the ratio is also given with the mean of both
-// sides' compute in both, which leaves what is not computing to differ. TLS is all in that.
+// What the stages compute is the same code on both sides, but two clusters lie in different pages
+// of memory, which is worth some percent either way: so the ratio is also given with the mean of
+// both sides' compute in both, which leaves what is not computing to differ. TLS is all in that.
 async function tls(name) {
     const both = [], tokens = [[], []];
     for (const [label, lingua] of [['tls', build], ['plain', plain]])

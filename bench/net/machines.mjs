@@ -1,6 +1,6 @@
 // A cluster on machines of its own, for benches and live tests: `lingua serve` on machine 0 and
-// `lingua join` on the others, each in a network namespace behind the switch (cluster-net says how),
-// or all on this machine's loopback. Everything it writes is below one folder, and everything it
+// `lingua join` on the others, each in a network namespace behind the switch (cluster-net says
+// how), or all on this machine's loopback. Everything it writes is below one folder, and everything it
 // started ends with close().
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, openSync, closeSync, readFileSync, existsSync, copyFileSync } from 'node:fs';
@@ -30,7 +30,8 @@ export class Net {
     constructor(n, switchPath) {
         this.n = n;
         // Into our own environment: commands of its machines are run from everywhere.
-        Object.assign(process.env, { CLUSTER_NET: `lg${process.pid}`, LINGUA_NETSWITCH: switchPath });
+        process.env.CLUSTER_NET = `lg${process.pid}`;
+        process.env.LINGUA_NETSWITCH = switchPath;
         const r = spawnSync(clusterNet, ['up', String(n), '--owner', String(process.pid)],
             { stdio: ['ignore', 'inherit', 'inherit'] });
         if (r.status === SKIP) {
@@ -62,8 +63,8 @@ const of = (list, i) => typeof list === 'function' ? list(i) : list;
 
 export class Cluster {
     // opts: lingua (path), net, model (path or ''), work (folder), serve and join (more arguments;
-    // join may be functions of the machine), wrap (a function (i, argv) => argv around each process;
-    // i is -1 for programs that use the cluster).
+    // join may be functions of the machine), wrap (a function (i, argv) => argv around each
+    // process; i is -1 for programs that use the cluster).
     constructor(opts) {
         Object.assign(this, { serve: [], join: [], wrap: (i, argv) => argv }, opts);
         this.procs = [];
@@ -100,8 +101,8 @@ export class Cluster {
         const known = existsSync(`${this.state(i)}/cluster`);
         const env = known ? {} : { LINGUA_TOKEN: this.ask(['devices', 'invite']).trim() };
         return this.start(i, ['join', ...(address ? [address] : []), '--name', `m${i}`, '--state',
-            this.state(i), '--listen', `${this.net.address(i)}:0`, '--threads', '1', ...of(this.join, i)],
-            env);
+            this.state(i), '--listen', `${this.net.address(i)}:0`, '--threads', '1',
+            ...of(this.join, i)], env);
     }
 
     // Runs lingua to its end, on machine 0; what it wrote to stdout.
@@ -126,10 +127,11 @@ export class Cluster {
         return until(`${n} devices ready`, async () => {
             this.procs.forEach((p, i) => {
                 if (p?.over && !p.ending)
-                    throw new Error(`m${i} ended:\n${this.log(i).split('\n').slice(-6).join('\n')}`);
+                    throw new Error(`m${i} ended:\n${this.log(i).slice(-600)}`);
             });
             const d = this.devices();
-            return d?.state === 'running' && d.devices.filter(x => x.state === 'ready').length === n && d;
+            const nReady = d?.devices.filter(x => x.state === 'ready').length;
+            return d?.state === 'running' && nReady === n && d;
         }, seconds);
     }
 
@@ -152,7 +154,8 @@ export class Cluster {
         let epoch = 0, since = 0;
         return until('a plan', () => {
             const d = this.devices();
-            const calm = d?.state === 'running' && d.devices.every(x => /^(ready|idle)$/.test(x.state));
+            const calm = d?.state === 'running' &&
+                d.devices.every(x => /^(ready|idle)$/.test(x.state));
             if (!calm || d.epoch !== epoch)
                 since = Date.now();
             epoch = d?.epoch;
@@ -162,17 +165,22 @@ export class Cluster {
 
     // A generation by the cluster that is under way: {out, err, status, over: a promise of itself}.
     launch(args) {
-        const argv = this.wrap(-1, [this.lingua, 'run', '--cluster', '--state', this.state(0), ...args]);
+        const argv = this.wrap(-1,
+            [this.lingua, 'run', '--cluster', '--state', this.state(0), ...args]);
         const p = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
         const run = { out: '', err: '', status: undefined };
         p.stdout.on('data', d => { run.out += d; });
         p.stderr.on('data', d => { run.err += d; });
-        run.over = new Promise(done => p.on('close', status => { run.status = status; done(run); }));
+        run.over = new Promise(done => p.on('close', status => {
+            run.status = status;
+            done(run);
+        }));
         return run;
     }
     // And to its end: {text, tokens, timings, ...}; the trace goes to that file.
     async run(args, trace) {
-        const run = await this.launch(['--json', ...args, ...(trace ? ['--trace', trace] : [])]).over;
+        const more = trace ? ['--trace', trace] : [];
+        const run = await this.launch(['--json', ...args, ...more]).over;
         if (run.status !== 0)
             throw new Error(`lingua run --cluster: status ${run.status}: ${run.err}`);
         return JSON.parse(run.out);

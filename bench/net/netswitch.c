@@ -20,8 +20,8 @@
  * namespace), so there is nothing to clean up, however it ends. It ends on SIGTERM, SIGINT, or when
  * the process --owner names does. It prints "ready" when all is in place.
  *
- * A frame's way: read from its TAP, it waits for its line (or the air), travels for the delay, waits
- * for the receiver's line, is written. One heap holds everything that waits, by time. */
+ * A frame's way: read from its TAP, it waits for its line (or the air), travels for the delay,
+ * waits for the receiver's line, is written. One heap holds everything that waits, by time. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -32,8 +32,8 @@ void loop_init(struct loop *l)
 
     *l = (struct loop){.base = event_base_new()};
     CHECK(l->base);
-    /* Events are in the middle one of three queues unless told otherwise; bulk links are in the last
-     * (link/link.h). */
+    /* Events are in the middle one of three queues unless told otherwise; bulk links are in the
+     * last (link/link.h). */
     CHECK(event_base_priority_init(l->base, 3) == 0);
     child_hold_signals(&held, &l->before);
     for (int i = 0; i < LOOP_SIGNALS; i++) {

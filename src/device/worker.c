@@ -699,7 +699,8 @@ enum err worker_step(struct worker *w, const uint8_t *frame, size_t len, struct 
     pthread_mutex_lock(&w->lock);
     push(&w->in, it);
     pthread_mutex_unlock(&w->lock);
-    pthread_cond_signal(&w->work); /* after: who wakes must not find the lock taken, and wait again */
+    /* After: who wakes must not find the lock taken, and wait again. */
+    pthread_cond_signal(&w->work);
     return ERR_NONE;
 }
 

@@ -1,20 +1,20 @@
-/* A running head: the model file, the members, and everyone who wants an answer. What `lingua serve`
- * runs. It is itself device 0 of every plan.
+/* A running head: the model file, the members, and everyone who wants an answer. What `lingua
+ * serve` runs. It is itself device 0 of every plan.
  *
  * How things flow, all on the thread of the event base but for the computing (device/worker.h):
  *   - Devices come by links (link/link.h): a stranger with a token is paired and written into the
  *     roster; a member says what it brings, gets the newest roster, and the core hears CORE_UP.
  *   - The core (core.h) decides; this file carries out: CORE_SOLVE by plan/place.h, CORE_ASSIGN and
- *     CORE_LOAD as frames to members and as jobs to the own worker, CORE_SEND to the device of stage
- *     0, which is nearly always the own worker.
+ *     CORE_LOAD as frames to members and as jobs to the own worker, CORE_SEND to the device of
+ *     stage 0, which is nearly always the own worker.
  *   - Steps come from the own worker, from devices' links, or, when two devices cannot reach each
  *     other, from one to be passed to the other (a relay). A step for `output` on the head goes to
  *     the worker; results go to the core.
  *   - Members give and fetch weights by bulk links; this head gives from the model's own file.
  *   - PING every PING_MS: the answer measures the round trip and the offset of the other clock (for
  *     traces). LOST_MS without an answer: the member is lost.
- *   - Commands of this machine come by the socket FOLDER/head.sock (mode 0600): ADMIN frames with JSON
- *     (docs/protocol.md lists them), and STEP frames answered by RESULT, which is how a session of
+ *   - Commands of this machine come by the socket FOLDER/head.sock (mode 0600): ADMIN frames with
+ *     JSON (remote.h lists them), and STEP frames answered by RESULT, which is how a session of
  *     lingua.h uses the cluster: the tokens, their sampling and the text stay in that program. */
 #ifndef LINGUA_HEAD_CLUSTER_H
 #define LINGUA_HEAD_CLUSTER_H
@@ -43,8 +43,9 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
-    /* NULL: placed by speed and memory. Else as --split of run has it (split.h): device i of it is the
-     * i-th in the roster that is here, the head first, and nothing runs before there are as many. */
+    /* NULL: placed by speed and memory. Else as --split of run has it (split.h): device i of it is
+     * the i-th in the roster that is here, the head first, and nothing runs before there are as
+     * many. */
     const char *split;
     int token_life_s; /* 0 = as link/token.h has it */
     struct log log;
@@ -58,8 +59,8 @@ struct cluster_opts {
 
 MUST_CHECK enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
                                  struct cluster **out, struct err_text *et);
-/* Devices are told to stop and go on looking for this head; clients get an error. Not from within the
- * event loop, which it turns for a moment so that the word goes out. */
+/* Devices are told to stop and go on looking for this head; clients get an error. Not from within
+ * the event loop, which it turns for a moment so that the word goes out. */
 void cluster_close(struct cluster *c);
 
 int cluster_port(const struct cluster *c);

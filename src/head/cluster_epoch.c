@@ -129,8 +129,8 @@ static int seat(const struct cluster *c, int member)
     return entry ? (int)(entry - roster_body(c->roster)->member) : WIRE_MEMBERS_MAX;
 }
 
-/* The candidates in the roster's order, so that the same devices get the same parts, whoever of them
- * was quicker to come back. */
+/* The candidates in the roster's order, so that the same devices get the same parts, whoever of
+ * them was quicker to come back. */
 static void in_order(const struct cluster *c, const struct core_action *a, int *candidates)
 {
     for (int i = 0; i < a->n; i++) {
@@ -418,8 +418,8 @@ static void link_lost(struct cluster *c, struct member *m, const struct member *
     struct err_text text;
 
     (void)err_set(&text, ERR_GONE, "%s lost its link to %s", m->able.name, other->able.name);
-    /* Steps may have been lost with it. The core takes it as a loss and a return, which begins a new
-     * epoch of the same plan; its links are then made anew, or relayed. */
+    /* Steps may have been lost with it. The core takes it as a loss and a return, which begins a
+     * new epoch of the same plan; its links are then made anew, or relayed. */
     cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, text.text);
     if (m->link && !m->drained)
         cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);

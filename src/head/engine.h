@@ -1,6 +1,6 @@
 /* What stands behind the opaque types of lingua.h: an engine owns the model, its vocabulary and one
- * chain, or a connection to a running head in its place (remote.h); a session is one slot of that and
- * the tokens in it.
+ * chain, or a connection to a running head in its place (remote.h); a session is one slot of that
+ * and the tokens in it.
  *
  * Threads: the vocabulary and the model are immutable, so they need no lock. The chain belongs to
  * one thread at a time; `lock` is that right, and it also guards `slots` and `gone`. It is held for
@@ -45,8 +45,8 @@ enum ll_code engine_say(struct ll_error *error, enum ll_code code, const char *f
 /* chain_run under the lock, which is held on return when it succeeds, because the logits are
  * borrowed until the next run: call engine_unlock when done with them. A chain that has lost a
  * device is remembered and never run again; a cluster mends itself. *stale with an error: the slots
- * are empty since a device came or left, and running again from engine_slot_len on will do. A cluster
- * looks at *cancel while it waits. */
+ * are empty since a device came or left, and running again from engine_slot_len on will do. A
+ * cluster looks at *cancel while it waits. */
 MUST_CHECK enum err engine_run_locked(struct ll_engine *engine, const struct batch *b,
                                       const atomic_int *cancel, struct tensors *logits, bool *stale,
                                       struct err_text *et);

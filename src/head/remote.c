@@ -1,5 +1,5 @@
 /* The head answers steps in order, so a step whose rows nobody wants need not be waited for: its
- * answer is taken when the next one is. A failure among them is told then, once, as chain.h does. */
+ * answer is taken when the next one is. A failure among them is told then, once, as in chain.h. */
 #define _GNU_SOURCE
 #include "head/remote.h"
 

@@ -41,8 +41,8 @@
 
 struct remote;
 
-/* state_folder: where the head keeps its state; NULL or "" = the usual place. ERR_GONE: no head runs
- * there ("start one with lingua serve MODEL"). */
+/* state_folder: where the head keeps its state; NULL or "" = the usual place. ERR_GONE: no head
+ * runs there ("start one with lingua serve MODEL"). */
 MUST_CHECK enum err remote_open(const char *state_folder, struct remote **out, struct err_text *et);
 void remote_close(struct remote *r); /* NULL is fine */
 

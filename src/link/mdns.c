@@ -20,7 +20,8 @@ enum {
     TYPE_ANY = 255,
 };
 
-/* As on the wire but without pointers: length byte and label, again and again, the root's 0 last. */
+/* As on the wire but without pointers: length byte and label, again and again, the root's 0 last.
+ * */
 struct name {
     uint8_t bytes[WIRE_NAME_BYTES];
     size_t len;
@@ -77,7 +78,8 @@ static bool get_u32(struct reader *r, uint32_t *out)
     return true;
 }
 
-/* Every pointer must lead to before the place we came from last, so there is no loop to get into. */
+/* Every pointer must lead to before the place we came from last, so there is no loop to get into.
+ * */
 static bool get_name(struct reader *r, struct name *out)
 {
     size_t at = r->at, lowest = r->at;

@@ -3,8 +3,8 @@
  *
  * Packets come from anyone on the network, so mdns_read looks at every byte of one before it
  * believes a word: counts and lengths must fit, a compressed name may only point backwards, nothing
- * may trail. What it gives is bounded: at most MDNS_HEADS_MAX heads of a packet, their names cleaned
- * of what a terminal would act on.
+ * may trail. What it gives is bounded: at most MDNS_HEADS_MAX heads of a packet, their names
+ * cleaned of what a terminal would act on.
  *
  * A head is one DNS-SD service (name in UTF-8, up to 63 bytes):
  *

@@ -57,7 +57,8 @@ struct graph {
 /* Builds the graph; memory for its tensors is the caller's to allocate (ggml_gallocr). */
 void graph_build(struct graph *g, const struct graph_plan *p, int n_rows, int n_wanted);
 void graph_free(struct graph *g);
-/* W x by the kernels that graphs use, for whoever measures them; W (n_in, n_out), x (n_in, rows). */
+/* W x by the kernels that graphs use, for whoever measures them; W (n_in, n_out), x (n_in, rows).
+ * */
 struct ggml_tensor *graph_multiply(struct ggml_context *ctx, struct ggml_tensor *w,
                                    struct ggml_tensor *x);
 

@@ -65,8 +65,8 @@ const struct model_shape *model_shape(const struct model *m);
 const struct modelfile *model_file(const struct model *m);
 int model_n_modules(const struct model *m); /* 2 * n_layers + 2 */
 const struct module_info *model_module(const struct model *m, int i);
-/* Names each tensor of the file that module i needs at hand, once: for a tied output the embedding's
- * too, for every attn the rotary factors, which all of them share. */
+/* Names each tensor of the file that module i needs at hand, once: for a tied output the
+ * embedding's too, for every attn the rotary factors, which all of them share. */
 void model_module_tensors(const struct model *m, int i,
                           void (*tensor)(void *user, const struct mf_tensor *t), void *user);
 /* The tensors that cross the cut in front of module i (0 < i < n_modules). Returns how many. */

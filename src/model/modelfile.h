@@ -49,8 +49,8 @@ const struct mf_tensor *modelfile_find(const struct modelfile *mf,
                                        const char *name); /* NULL when absent */
 const void *modelfile_data(const struct modelfile *mf,
                            const struct mf_tensor *t); /* t->size mapped bytes */
-/* The system may take these pages back: their contents now live elsewhere. Only whole pages inside t
- * are given; NULL gives all of the file's. What is read again comes from the file again. */
+/* The system may take these pages back: their contents now live elsewhere. Only whole pages inside
+ * t are given; NULL gives all of the file's. What is read again comes from the file again. */
 void modelfile_give_back(const struct modelfile *mf, const struct mf_tensor *t);
 
 /* Metadata. Every getter gives ERR_INPUT naming file and key when the key is absent (unless said

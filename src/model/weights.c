@@ -90,8 +90,8 @@ static void keep_buffer(struct weights *w, ggml_backend_buffer_t buffer, size_t 
     w->bytes += bytes;
 }
 
-/* Norms and biases lie scattered between the matrices. Left in the file, each would bring a huge page
- * of its neighbours back to memory. */
+/* Norms and biases lie scattered between the matrices. Left in the file, each would bring a huge
+ * page of its neighbours back to memory. */
 static struct ggml_tensor *place_copied(struct loader *l, const struct mf_tensor *t, enum err *e)
 {
     struct ggml_tensor *x = new_tensor(l, t, t->ne[1]);

@@ -33,7 +33,8 @@ void pb_finish_small(const ProtobufCMessage *m, enum frame_type type, struct wir
 bool pb_fits(uint64_t v, uint64_t low, uint64_t high);
 
 /* A peer's words, cleaned (base/utf8.h). They must fit in cap bytes, terminating NUL included:
- * ERR_LIMIT when they do not, ERR_PROTO when they hold a NUL. what ("greet: name") begins the sentence. */
+ * ERR_LIMIT when they do not, ERR_PROTO when they hold a NUL. what ("greet: name") begins the
+ * sentence. */
 MUST_CHECK enum err pb_text(const char *what, const ProtobufCBinaryData *b, char *out, size_t cap,
                             struct err_text *et);
 /* A text that must say something. */

@@ -1,5 +1,5 @@
-/* ref_greedy MODEL N TEXT [f32]: libllama's greedy continuation of the text on stdout, for the tests that
- * compare whole programs. Flash attention off, f16 KV or, when told, f32, one thread. */
+/* ref_greedy MODEL N TEXT [f32]: libllama's greedy continuation of the text on stdout, for the
+ * tests that compare whole programs. Flash attention off, f16 KV or, when told, f32, one thread. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

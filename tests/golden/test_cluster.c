@@ -1,5 +1,5 @@
-/* A cluster answers as one device does, to the bit: over 1, 2, 3, 5 and 8 devices, each with its own
- * links, cache and thread, and also after one of them left and came back. */
+/* A cluster answers as one device does, to the bit: over 1, 2, 3, 5 and 8 devices, each with its
+ * own links, cache and thread, and also after one of them left and came back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -6,20 +6,20 @@
  * - F16 or F32 weights, one of weights or KV rounded: 1e-4.
  * - Quantised weights: 1e-4 or twice the reference's own noise, whichever is larger
  *   (without experts never above 2e-3). ggml rounds the
- *   activations to 8 bits in front of every quantised matrix. Where two runs differ in the last bit,
- *   some values round the other way, by a step of about max / 127; a few matrices on, the roundings
- *   have nothing to do with each other any more, and NMSE is that of two independent roundings at
- *   every matrix: 2 * step^2 / 12 each, 4e-4 (groups of 32) to 1e-3 (K-quants' groups of 256) over
- *   three layers. No engine that adds in another order can be nearer. The noise is measured here, as
- *   the distance between libllama with f16 and libllama with F32 KV.
+ *   activations to 8 bits in front of every quantised matrix. Where two runs differ in the last
+ *   bit, some values round the other way, by a step of about max / 127; a few matrices on, the
+ *   roundings have nothing to do with each other any more, and NMSE is that of two independent
+ *   roundings at every matrix: 2 * step^2 / 12 each, 4e-4 (groups of 32) to 1e-3 (K-quants' groups
+ *   of 256) over three layers. No engine that adds in another order can be nearer. The noise is
+ *   measured here, as the distance between libllama with f16 and libllama with F32 KV.
  * - q8_0 KV has no counterpart, as libllama wants flash attention for it: it is held against
  *   libllama's F32 KV by what rounding keys and values to 8 bits may cost, 1e-3, with F32 weights
  *   and without experts.
  * - Experts: where two of them are nearly tied, the last bit decides which one a row gets, and that
- *   row's logits are another's. So the worst rows are left out: none with F32 weights and KV, one in
- *   twenty with unquantised weights, one in five with quantised ones, whose noise is a thousand times
- *   larger. What remains is the wake of a row rerouted early, which all later rows attend to. An
- *   f16 KV reroutes so many that only F32 weights are held against it.
+ *   row's logits are another's. So the worst rows are left out: none with F32 weights and KV, one
+ *   in twenty with unquantised weights, one in five with quantised ones, whose noise is a thousand
+ *   times larger. What remains is the wake of a row rerouted early, which all later rows attend
+ *   to. An f16 KV reroutes so many that only F32 weights are held against it.
  */
 #include <math.h>
 #include <setjmp.h>

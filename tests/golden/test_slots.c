@@ -1,5 +1,5 @@
-/* Slots: what truncating, copying, exporting and importing leave behind is what a fresh slot fed the
- * same tokens holds, bit for bit; and a step that is refused leaves everything as it was. */
+/* Slots: what truncating, copying, exporting and importing leave behind is what a fresh slot fed
+ * the same tokens holds, bit for bit; and a step that is refused leaves everything as it was. */
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* What goes on around a cluster's answers: devices that are drained, removed and renamed, a head
- * that pauses or cannot load, and words that no JSON takes. Whole clusters in this process (town.h). */
+ * that pauses or cannot load, and words that no JSON takes. Whole clusters in this process (see
+ * town.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -159,7 +160,7 @@ static void a_drained_device_that_leaves_is_missed(void **state)
     town_close(&town);
 }
 
-/* A new device may have the name of one that was removed: orders are for it, not for the old one. */
+/* A new device may have the name of one that was removed: orders are for the new one. */
 static void a_name_used_again_means_the_new_device(void **state)
 {
     char path[256];

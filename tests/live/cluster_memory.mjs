@@ -1,12 +1,12 @@
 // Three devices, none of which could hold the model, each in a control group that ends it when it
-// takes more than its --memory budget and 5 %. All load, answer a long prompt, and stay within; what
-// each took at most is compared with what the plan said.
+// takes more than its --memory budget and 5 %. All load, answer a long prompt, and stay within;
+// what each took at most is printed beside what the plan said.
 //
-// A control group counts file pages too, and keeps as many as fit, so its own peak says nothing once
-// a file is larger than the limit. What counts is that nobody is killed (there is no swap to hide in,
-// or it is off for the group), and the process's own peak, VmHWM: all its resident pages, those of
-// the mapped weights among them. That is measured twice: once without the limit, where nothing pushes
-// pages out, and once with it.
+// A control group counts file pages too, and keeps as many as fit, so its own peak says nothing
+// once a file is larger than the limit. What counts is that nobody is killed (there is no swap to
+// hide in, or it is off for the group), and the process's own peak, VmHWM: all its resident pages,
+// those of mapped weights among them. That is measured with budgets alone, where nothing pushes
+// pages out, and again under the control groups.
 // usage: cluster_memory.mjs path/to/lingua path/to/lingua-test-model
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -25,6 +25,7 @@ const model = join(folder, 'model.gguf');
 
 const v1 = existsSync('/sys/fs/cgroup/memory/memory.limit_in_bytes');
 const root = v1 ? '/sys/fs/cgroup/memory' : '/sys/fs/cgroup';
+const limitFile = v1 ? 'memory.limit_in_bytes' : 'memory.max';
 const group = i => join(root, `lingua-test-${process.pid}-${i}`);
 
 function groupsMake() {
@@ -33,7 +34,7 @@ function groupsMake() {
             writeFileSync(join(root, 'cgroup.subtree_control'), '+memory');
         for (let i = 0; i < N; i++) {
             mkdirSync(group(i));
-            writeFileSync(join(group(i), v1 ? 'memory.limit_in_bytes' : 'memory.max'), String(1 << 30));
+            writeFileSync(join(group(i), limitFile), String(1 << 30));
         }
     } catch (e) {
         groupsRemove();
@@ -44,7 +45,7 @@ function groupsMake() {
 
 // Memory and, where it is counted, memory and swap together, in the order that lowering wants.
 function limit(i, bytes) {
-    const files = v1 ? ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes'] : ['memory.max'];
+    const files = [limitFile, ...(v1 ? ['memory.memsw.limit_in_bytes'] : [])];
     for (const name of files)
         if (existsSync(join(group(i), name)))
             writeFileSync(join(group(i), name), String(bytes));

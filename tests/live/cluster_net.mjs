@@ -1,5 +1,5 @@
 // A cluster of three on a network of its own, where the wire can be cut:
-//   - two devices that cannot reach each other are served through the head, and the same text comes;
+//   - two devices that cannot reach each other are served by way of the head, with the same text;
 //   - a device or a pair cut off in mid-answer: the user hears of it within 3 s, by name, and when
 //     the wire is back the next request works and no weights travel;
 //   - a device without an address finds the head;
@@ -151,7 +151,8 @@ async function bytes(c, width, tensorsAfter) {
         assert.ok(d.sent_bytes_per_row <= most,
             `${d.name} (${part}): ${d.sent_bytes_per_row} bytes a row, at most ${most}`);
         const wire = (many[i] - few[i]) / 300;
-        assert.ok(wire > 4 * width * tensors && wire <= most, `${d.name}: ${wire.toFixed(0)} bytes a row by TCP, at most ${most}`);
+        assert.ok(wire > 4 * width * tensors && wire <= most,
+            `${d.name}: ${wire.toFixed(0)} bytes a row by TCP, at most ${most}`);
         console.log(`    ${d.name} ${part}: ${d.sent_bytes_per_row.toFixed(0)} bytes a row, ` +
             `${wire.toFixed(0)} by TCP's count; at most ${most}`);
     }

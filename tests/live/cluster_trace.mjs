@@ -95,7 +95,7 @@ for (const cat of ['compute', 'queue', 'wire'])
 const most = mostAtOnce(prefill);
 for (const d of plan.devices)
     console.log(`${d.name} holds ${d.modules}`);
-console.log(`${chunks.size} chunks of ${got.timings.prompt_tokens} tokens; ${most} devices at once`);
+console.log(`${chunks.size} chunks, ${got.timings.prompt_tokens} tokens; ${most} devices at once`);
 assert.equal(most, 3, 'the three devices never compute at the same time');
 await c.close();
 process.exit(0);

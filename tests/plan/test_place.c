@@ -155,7 +155,8 @@ static bool beats(const struct score *a, const struct score *b)
     return a->sum < b->sum;
 }
 
-/* Where the head's second stage may begin: with `output`, or with the private modules at the end. */
+/* Where the head's second stage may begin: with `output`, or with the private modules at the end.
+ * */
 static bool may_come_home(const struct place_problem *p, int i)
 {
     if (i == p->n_modules - 1)

@@ -1,6 +1,6 @@
 /* A whole cluster in one process: a head and up to eight devices, each with its own state folder,
- * links over loopback and a compute thread, all on one event loop in a thread of its own. The test's
- * thread uses it as any program does, by the head's socket.
+ * links over loopback and a compute thread, all on one event loop in a thread of its own. The
+ * test's thread uses it as any program does, by the head's socket.
  *
  * Functions end the test program with a sentence when the cluster does not do what it should. */
 #ifndef LINGUA_TESTS_TOWN_H

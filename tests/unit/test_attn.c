@@ -76,7 +76,8 @@ static const float *query(const struct scene *s, int row, int head)
 
 static double slope(const struct attn_shape *a, int head)
 {
-    /* Six heads: four on the power of two, the other two on the odd half-steps (arXiv 2108.12409). */
+    /* Six heads: four on the power of two, the other two on the odd half-steps (arXiv 2108.12409).
+     * */
     double step = pow(2.0, -(double)a->alibi_bias_max / 4.0);
 
     if (a->alibi_bias_max <= 0.0f)

@@ -195,8 +195,8 @@ static void test_likeness(void **state)
 
 /* ---- QR codes ---- */
 
-/* The modules that a terminal would show: the upper and the lower half of each character. Returns how
- * many rows. */
+/* The modules that a terminal would show: the upper and the lower half of each character. Returns
+ * how many rows. */
 static int picture(char *text, unsigned char *dark, int width)
 {
     char *rest = NULL;
