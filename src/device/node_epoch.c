@@ -237,6 +237,7 @@ static void begin_fetch(struct epoch *e)
     memcpy(greet.name, n->own_name, sizeof greet.name);
     n->status.done = n->status.total = 0;
     describe(e, n->status.coming, sizeof n->status.coming);
+    log_say(&n->log, "node", "epoch %u: this device is to hold %s", e->number, n->status.coming);
     e->fetch = fetch_begin(&opts);
     free(source);
     node_update(n);

@@ -82,7 +82,8 @@ class Proxy {
     }
 
     tick() {
-        this.budget = Math.min(this.rate, this.budget + this.rate * TICK_MS / 1000);
+        const more = this.rate * TICK_MS / 1000;
+        this.budget = Math.min(more, this.budget + more);
         while (this.queue.length && !this.isCut && this.budget > 0) {
             const { to, bytes, end } = this.queue.shift();
             this.budget -= bytes ? bytes.length : 0;
