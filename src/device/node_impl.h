@@ -86,8 +86,6 @@ struct neighbour {
     const char *address; /* DIALLING: those not tried yet, in peer->addresses */
     struct event *timer; /* DIALLING: enough of this address; DIRECT: time for a PING */
     int silent;          /* DIRECT: PINGs since anything moved */
-    uint64_t received_seen;
-    size_t pending_seen;
 };
 
 /* What the worker's thread looks at before it loads, alone. */

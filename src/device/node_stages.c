@@ -61,18 +61,6 @@ void stages_close(struct epoch *e)
 
 /* ---- the heartbeat: a wire that is cut says nothing ---- */
 
-/* Whether bytes came or went out. A large step on a slow link holds PING up, but then it moves. */
-static bool moved(struct neighbour *nb)
-{
-    uint64_t received = link_received_bytes(nb->link);
-    size_t pending = link_pending(nb->link);
-    bool any = received != nb->received_seen || pending < nb->pending_seen;
-
-    nb->received_seen = received;
-    nb->pending_seen = pending;
-    return any;
-}
-
 static void on_beat(evutil_socket_t fd, short what, void *user)
 {
     struct neighbour *nb = user;
@@ -83,7 +71,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
     (void)fd;
     (void)what;
     /* Beats are counted, not time: a pause of this device must not be taken for one of others. */
-    nb->silent = moved(nb) ? 0 : nb->silent + 1;
+    nb->silent = link_moved(nb->link) ? 0 : nb->silent + 1;
     if (nb->silent > NEIGHBOUR_SILENT_MAX) {
         log_say(&nb->epoch->node->log, "node", "link with %s: it stopped answering", name_of(nb));
         drop_link(nb);
@@ -97,8 +85,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
 static void begin_beat(struct neighbour *nb)
 {
     nb->silent = 0;
-    nb->received_seen = link_received_bytes(nb->link);
-    nb->pending_seen = 0;
+    (void)link_moved(nb->link);
     nb->timer = event_new(nb->epoch->node->base, -1, EV_PERSIST, on_beat, nb);
     CHECK(nb->timer);
     event_add(nb->timer, &(struct timeval){.tv_usec = NEIGHBOUR_PING_MS * 1000});

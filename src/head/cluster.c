@@ -386,11 +386,11 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     memcpy(m->able.name, entry->name, sizeof m->able.name);
     m->link = l;
     m->heard_us = clock_us();
-    m->received_seen = 0;
-    m->pending_seen = 0;
     m->rtt_us = 0;
     m->trouble[0] = '\0';
     m->drained = false;
+    for (int i = 0; i < MEMBERS_MAX; i++) /* it may have a better network now */
+        c->n_lost[m->id][i] = c->n_lost[i][m->id] = 0;
     memset(&m->phase, 0, sizeof m->phase);
     memset(&m->running, 0, sizeof m->running);
     neighbour_address(m, l);
@@ -492,19 +492,6 @@ static const struct link_calls door_calls = {.greeted = on_greeted, .closed = ig
 
 /* ---- heartbeat ---- */
 
-/* Bytes that came, or bytes that went out: a large step on a slow link holds a PING up for longer
- * than a device may be silent, but then something moves. */
-static bool moved(struct member *m)
-{
-    uint64_t received = link_received_bytes(m->link);
-    size_t pending = link_pending(m->link);
-    bool any = received != m->received_seen || pending < m->pending_seen;
-
-    m->received_seen = received;
-    m->pending_seen = pending;
-    return any;
-}
-
 static void on_tick(evutil_socket_t fd, short what, void *user)
 {
     struct cluster *c = user;
@@ -526,7 +513,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
         if (!m->link)
             continue;
         m->heard_us += paused;
-        if (moved(m))
+        if (link_moved(m->link))
             m->heard_us = now;
         if (now - m->heard_us > (int64_t)CLUSTER_LOST_MS * 1000) {
             link_close(m->link);
@@ -537,6 +524,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
         wire_ping_encode(&ping, &buf, &f);
         link_send(m->link, &f);
     }
+    event_add(c->local_listener, NULL); /* if it had to be put aside */
     cluster_answer_questions(c, now);
     cluster_expect(c, now);
 }

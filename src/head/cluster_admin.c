@@ -457,8 +457,12 @@ static void on_local(evutil_socket_t listener, short what, void *user)
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     (void)what;
-    if (fd < 0)
+    if (fd < 0) {
+        /* Without descriptors the one who waits would wake us again at once: a tick will do. */
+        if (errno == EMFILE || errno == ENFILE)
+            event_del(c->local_listener);
         return;
+    }
     for (int i = 0; i < CORE_CLIENTS_MAX; i++) {
         struct client *cl = &c->client[i];
 

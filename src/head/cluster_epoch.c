@@ -343,9 +343,17 @@ static void link_pair(struct cluster *c, struct epoch *e, int a, int b, enum pai
                 c->member[e->member[a]].able.name, c->member[e->member[b]].able.name);
 }
 
-/* Who can be dialled at all: one that listens nowhere only dials. */
-static enum pair_state first_way(const struct cluster *c, const struct epoch *e, int a, int b)
+static uint8_t *times_lost(struct cluster *c, int member, int other)
 {
+    return member < other ? &c->n_lost[member][other] : &c->n_lost[other][member];
+}
+
+/* Who can be dialled at all: one that listens nowhere only dials. */
+static enum pair_state first_way(struct cluster *c, const struct epoch *e, int a, int b)
+{
+    /* A link that breaks again and again would begin epochs for ever. */
+    if (*times_lost(c, e->member[a], e->member[b]) >= PAIR_LOST_MAX)
+        return PAIR_RELAY;
     if (c->member[e->member[b]].able.port)
         return PAIR_FIRST;
     return c->member[e->member[a]].able.port ? PAIR_SECOND : PAIR_RELAY;
@@ -417,6 +425,8 @@ static void link_lost(struct cluster *c, struct member *m, const struct member *
 {
     struct err_text text;
 
+    if (*times_lost(c, m->id, other->id) < PAIR_LOST_MAX)
+        ++*times_lost(c, m->id, other->id);
     (void)err_set(&text, ERR_GONE, "%s lost its link to %s", m->able.name, other->able.name);
     /* Steps may have been lost with it. The core takes it as a loss and a return, which begins a
      * new epoch of the same plan; its links are then made anew, or relayed. */

@@ -28,6 +28,7 @@ enum {
     QUESTIONS_MAX = 16,
     REPORT_WAIT_MS = 400,
     TRACE_WAIT_MS = 3000,
+    PAIR_LOST_MAX = 3, /* then their steps go by the head for good */
 };
 
 /* A device of the roster that was here at least once since we run; [0] is the head itself. */
@@ -43,9 +44,7 @@ struct member {
     struct wire_phase phase;   /* of the newest epoch it was given a part in */
     struct wire_phase running; /* its last word on the one that runs: ready */
     struct wire_report report;
-    int64_t heard_us; /* the last sign of life */
-    uint64_t received_seen;
-    size_t pending_seen;
+    int64_t heard_us;           /* the last sign of life */
     int64_t rtt_us;             /* least seen; 0 = none yet */
     int64_t offset_us;          /* its clock minus ours, at that ping */
     uint64_t planned_bytes;     /* of its budget, by the last placement */
@@ -118,6 +117,8 @@ struct cluster {
     struct member member[MEMBERS_MAX];
     int64_t expect_until_us; /* so long the devices of last time are waited for; 0 = not any more */
     struct epoch running, coming;
+    uint8_t n_lost[MEMBERS_MAX]
+                  [MEMBERS_MAX]; /* links between two members that broke; [less][more] */
 
     struct client client[CORE_CLIENTS_MAX];
     struct question question[QUESTIONS_MAX];

@@ -530,3 +530,14 @@ uint64_t link_received_bytes(const struct link *l)
 {
     return l->ssl ? BIO_number_read(SSL_get_rbio(l->ssl)) : l->received;
 }
+
+bool link_moved(struct link *l)
+{
+    uint64_t received = link_received_bytes(l);
+    size_t pending = link_pending(l);
+    bool any = received != l->received_seen || pending < l->pending_seen;
+
+    l->received_seen = received;
+    l->pending_seen = pending;
+    return any;
+}

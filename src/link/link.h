@@ -141,6 +141,9 @@ int link_version(const struct link *l); /* of the protocol, agreed on */
 /* As they crossed the network, TLS records and handshake included; without TLS, frames. */
 uint64_t link_sent_bytes(const struct link *l);
 uint64_t link_received_bytes(const struct link *l);
+/* Whether bytes came or went out since it was asked last. A large step on a slow link holds a PING
+ * up for longer than a device may be silent, but then something moves. */
+bool link_moved(struct link *l);
 /* 32 bytes bound to this TLS session (RFC 8446 section 7.5). */
 void link_exported(const struct link *l, uint8_t out[TOKEN_EXPORT_BYTES]);
 /* Closes every open link whose far end is key; how many. */

@@ -60,6 +60,8 @@ struct link {
     bool stranger; /* counted in hub->strangers */
     bool known;    /* someone outside holds the link: closed must be called */
     bool bulk, bulk_done, over_half;
+    uint64_t received_seen; /* when link_moved was asked last */
+    size_t pending_seen;
     struct dial *dial; /* NULL on accepted links, and once open */
     struct bufferevent *bev;
     SSL *ssl; /* bev's; NULL without TLS */

@@ -134,14 +134,18 @@ function carried(i, k) {
 async function bytes(c, width, tensorsAfter) {
     const start = await c.up();
     const all = () => [carried(0, 1), carried(1, 2), carried(2, 0)];
-    const cost = async n => {
-        const before = all();
-        await c.run(greedy(n));
-        return all().map((v, i) => v - before[i]);
+    const cost = async work => {
+        const before = all(), begun = performance.now();
+        await work();
+        const ms = performance.now() - begun;
+        return { ms, bytes: all().map((v, i) => v - before[i]) };
     };
-    // Two answers that differ by 300 tokens, so that the prompt and the questions cancel out; what
-    // else is said on a link (a ping now and then) is within the 200.
-    const few = await cost(100), many = await cost(400);
+    // Two answers that differ by 300 tokens, so that the prompt and the questions cancel out. What
+    // links say by the second (pings) is no token's: a slow build would pay it for its slowness.
+    const idle = await cost(() => new Promise(r => setTimeout(r, 3000)));
+    const few = await cost(() => c.run(greedy(100))), many = await cost(() => c.run(greedy(400)));
+    const wires = many.bytes.map((v, i) => v - few.bytes[i] -
+        idle.bytes[i] / idle.ms * (many.ms - few.ms));
     let twos = 0;
     for (const [i, d] of c.devices().devices.entries()) {
         const part = start.devices[i].modules.split(' + ')[0];
@@ -150,7 +154,7 @@ async function bytes(c, width, tensorsAfter) {
         assert.ok(d.sent_bytes_per_row > 4 * width * tensors, `${d.name}: counted at all`);
         assert.ok(d.sent_bytes_per_row <= most,
             `${d.name} (${part}): ${d.sent_bytes_per_row} bytes a row, at most ${most}`);
-        const wire = (many[i] - few[i]) / 300;
+        const wire = wires[i] / 300;
         assert.ok(wire > 4 * width * tensors && wire <= most,
             `${d.name}: ${wire.toFixed(0)} bytes a row by TCP, at most ${most}`);
         console.log(`    ${d.name} ${part}: ${d.sent_bytes_per_row.toFixed(0)} bytes a row, ` +

@@ -210,6 +210,8 @@ void town_close(struct town *t)
     town_call(t, close_all, NULL);
     pthread_join(t->thread, NULL);
     event_free(t->waker);
+    /* Callbacks that were put off hold what they are for. */
+    event_base_loop(t->base, EVLOOP_NONBLOCK);
     event_base_free(t->base);
     close(t->pipe[0]);
     close(t->pipe[1]);
