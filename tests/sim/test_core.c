@@ -184,14 +184,17 @@ static void home(struct rig *r, uint64_t number, enum err code, const char *text
 
 static void refused(struct rig *r, const struct core_ask *a, enum err want, const char *words)
 {
+    const struct done *reply;
+
     ask(r, 1, a);
-    assert_non_null(did(r, CORE_REPLY));
+    reply = did(r, CORE_REPLY);
+    assert_non_null(reply);
     assert_null(did(r, CORE_SEND));
     assert_null(did(r, CORE_STALE));
-    assert_int_equal(did(r, CORE_REPLY)->code, want);
-    assert_int_equal(did(r, CORE_REPLY)->number, a->number);
-    if (!strstr(did(r, CORE_REPLY)->text, words))
-        fail_msg("\"%s\" does not say \"%s\"", did(r, CORE_REPLY)->text, words);
+    assert_int_equal(reply->code, want);
+    assert_int_equal(reply->number, a->number);
+    if (!strstr(reply->text, words))
+        fail_msg("\"%s\" does not say \"%s\"", reply->text, words);
 }
 
 /* ---- tests ---- */
