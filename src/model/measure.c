@@ -2,7 +2,6 @@
 #include "model/measure.h"
 
 #include <ggml.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -11,7 +10,7 @@
 #include "model/compute.h"
 #include "model/graph.h"
 
-enum { WIDTH = 2048, RUNS = 5, BLOCK_VALUES = 32, BLOCK_BYTES = 34 };
+enum { WIDTH = 2048, RUNS = 9, BLOCK_VALUES = 32, BLOCK_BYTES = 34 };
 
 /* What the numbers are does not matter, as long as none is so small that the CPU takes a detour. */
 static void fill(uint8_t *w, size_t bytes)
@@ -28,36 +27,27 @@ static void fill(uint8_t *w, size_t bytes)
     }
 }
 
-static int compare(const void *a, const void *b)
-{
-    const int64_t *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-/* Median time of one multiplication. */
+/* Least time of one multiplication: what else runs on the machine can only add to it. */
 static enum err time_runs(struct compute *c, struct ggml_context *ctx, struct ggml_tensor *y,
                           int64_t *us, struct err_text *et)
 {
     struct ggml_cgraph *graph = ggml_new_graph_custom(ctx, 16, false);
     struct ggml_cplan plan;
-    int64_t taken[RUNS];
+    int64_t least = INT64_MAX;
     enum err e;
 
     ggml_build_forward_expand(graph, y);
     e = compute_plan(c, graph, &plan, et);
     for (int i = -1; i < RUNS && !e; i++) { /* the first one wakes the threads */
-        int64_t begun = clock_us();
+        int64_t begun = clock_us(), taken;
 
         e = compute_run(c, graph, &plan, et);
-        if (i >= 0)
-            taken[i] = clock_us() - begun;
+        taken = clock_us() - begun;
+        if (i >= 0 && taken < least)
+            least = taken > 0 ? taken : 1;
     }
-    if (e)
-        return e;
-    qsort(taken, RUNS, sizeof taken[0], compare);
-    *us = taken[RUNS / 2] > 0 ? taken[RUNS / 2] : 1;
-    return ERR_NONE;
+    *us = least;
+    return e;
 }
 
 enum err model_measure_speed(struct compute *c, size_t bytes, double *bytes_per_second,

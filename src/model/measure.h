@@ -9,7 +9,7 @@
 
 struct compute;
 
-/* A Q8_0 matrix of about `bytes`, the median of a few runs with the kernels that segments use.
+/* A Q8_0 matrix of about `bytes`, the quickest of a few runs with the kernels that segments use.
  * bytes is at least MEASURE_BYTES_MIN. ERR_MEMORY when there is not that much. */
 enum { MEASURE_BYTES_MIN = 1 << 20 };
 MUST_CHECK enum err model_measure_speed(struct compute *c, size_t bytes, double *bytes_per_second,
