@@ -39,13 +39,6 @@ static const char about[] =
 
 /* ---- the answers, taken apart ---- */
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text ? text : "";
-}
-
 static double number_of(const json_t *o, const char *key)
 {
     double v = json_number_value(json_object_get(o, key));
@@ -65,7 +58,8 @@ static bool is(const json_t *o, const char *key)
 
 static bool is_here(const json_t *d)
 {
-    return strcmp(text_of(d, "state"), "offline") != 0 && strcmp(text_of(d, "state"), "lost") != 0;
+    return strcmp(remote_text(d, "state"), "offline") != 0 &&
+           strcmp(remote_text(d, "state"), "lost") != 0;
 }
 
 static int ask(struct devices *v, json_t *question, json_t **answer)
@@ -83,7 +77,7 @@ static json_t *device_named(const struct devices *v, const char *name)
     const json_t *list = json_object_get(v->all, "devices");
 
     for (size_t i = 0; i < json_array_size(list); i++)
-        if (strcmp(text_of(json_array_get(list, i), "name"), name) == 0)
+        if (strcmp(remote_text(json_array_get(list, i), "name"), name) == 0)
             return json_array_get(list, i);
     return NULL;
 }
@@ -98,7 +92,7 @@ static int name_check(const struct devices *v)
     if (device_named(v, v->name))
         return -1;
     for (size_t i = 0; i < json_array_size(list) && n < WIRE_MEMBERS_MAX; i++)
-        names[n++] = text_of(json_array_get(list, i), "name");
+        names[n++] = remote_text(json_array_get(list, i), "name");
     near = nearest_word(v->name, names, n);
     if (near)
         say("devices: no device is called \"%s\"; did you mean \"%s\"?", v->name, near);
@@ -116,7 +110,7 @@ static const char *via_of(const json_t *d)
     bool direct = false, relayed = false;
 
     for (size_t i = 0; i < json_array_size(hops); i++) {
-        bool head = strcmp(text_of(json_array_get(hops, i), "via"), "head") == 0;
+        bool head = strcmp(remote_text(json_array_get(hops, i), "via"), "head") == 0;
 
         relayed |= head;
         direct |= !head;
@@ -127,7 +121,7 @@ static const char *via_of(const json_t *d)
 static void state_cell(struct table *t, int column, const json_t *d)
 {
     double total = number_of(d, "total"), done = number_of(d, "done");
-    const char *state = text_of(d, "state");
+    const char *state = remote_text(d, "state");
     bool moving = strcmp(state, "fetching") == 0 || strcmp(state, "loading") == 0;
     const char *drained = is(d, "drained") ? ", drained" : "";
 
@@ -143,10 +137,10 @@ static void device_row(struct table *t, const json_t *d)
     double decode = number_of(d, "decode_ms"), rtt = number_of(d, "rtt_ms");
 
     table_row(t);
-    table_cell(t, 0, "%s%s%s", text_of(d, "name"), is(d, "head") ? " (head)" : "",
+    table_cell(t, 0, "%s%s%s", remote_text(d, "name"), is(d, "head") ? " (head)" : "",
                is(d, "mine") && !is(d, "head") ? " (mine)" : "");
     state_cell(t, 1, d);
-    table_cell(t, 2, "%s", *text_of(d, "modules") ? text_of(d, "modules") : "-");
+    table_cell(t, 2, "%s", *remote_text(d, "modules") ? remote_text(d, "modules") : "-");
     if (number_of(d, "memory_bytes") > 0)
         table_cell(t, 3, "%s of %s", bytes_of(d, "resident_bytes", a),
                    bytes_of(d, "memory_bytes", b));
@@ -161,7 +155,7 @@ static void device_row(struct table *t, const json_t *d)
 static void hints_say(const struct devices *v)
 {
     const json_t *list = json_object_get(v->all, "devices");
-    const char *state = text_of(v->all, "state"), *waits = text_of(v->all, "waiting_for");
+    const char *state = remote_text(v->all, "state"), *waits = remote_text(v->all, "waiting_for");
     bool relayed = false;
 
     if (*waits)
@@ -169,12 +163,12 @@ static void hints_say(const struct devices *v)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *d = json_array_get(list, i);
 
-        if (*text_of(d, "trouble"))
-            say("%s: %s", text_of(d, "name"), text_of(d, "trouble"));
+        if (*remote_text(d, "trouble"))
+            say("%s: %s", remote_text(d, "name"), remote_text(d, "trouble"));
         else if (!is_here(d))
             say("%s is not here: lingua join on it brings it back, lingua devices revoke \"%s\" "
                 "forgets it",
-                text_of(d, "name"), text_of(d, "name"));
+                remote_text(d, "name"), remote_text(d, "name"));
         relayed |= strstr(via_of(d), "head") != NULL;
     }
     if (relayed)
@@ -202,10 +196,10 @@ static int list(struct devices *v)
         v->all = NULL;
         return json_print(all);
     }
-    printf("%s at %s: %s %s, %s in %.0f modules, %s\n", text_of(v->all, "head"),
-           text_of(v->all, "address"), text_of(model, "name"), text_of(model, "quantisation"),
-           bytes_of(model, "weight_bytes", buf), number_of(model, "n_modules"),
-           text_of(v->all, "state"));
+    printf("%s at %s: %s %s, %s in %.0f modules, %s\n", remote_text(v->all, "head"),
+           remote_text(v->all, "address"), remote_text(model, "name"),
+           remote_text(model, "quantisation"), bytes_of(model, "weight_bytes", buf),
+           number_of(model, "n_modules"), remote_text(v->all, "state"));
     table_init(&t, columns, (int)ARRAY_LEN(columns));
     for (size_t i = 0; i < json_array_size(devices); i++)
         device_row(&t, json_array_get(devices, i));
@@ -236,17 +230,17 @@ static void hops_print(const json_t *d)
 
     for (size_t i = 0; i < json_array_size(hops); i++) {
         const json_t *hop = json_array_get(hops, i);
-        bool relayed = strcmp(text_of(hop, "via"), "head") == 0;
+        bool relayed = strcmp(remote_text(hop, "via"), "head") == 0;
 
-        line(i ? "" : "sends to", "%s, %s", text_of(hop, "to"),
+        line(i ? "" : "sends to", "%s, %s", remote_text(hop, "to"),
              relayed ? "passed on by the head" : "directly");
     }
 }
 
 static void text_line(const json_t *d, const char *key)
 {
-    if (*text_of(d, key))
-        line(key, "%s", text_of(d, key));
+    if (*remote_text(d, key))
+        line(key, "%s", remote_text(d, key));
 }
 
 static void work_print(const json_t *d)
@@ -274,10 +268,10 @@ static int show(struct devices *v)
 
     if (v->json)
         return json_print(json_incref(d));
-    line("name", "%s%s%s", text_of(d, "name"), is(d, "head") ? ", the head" : "",
+    line("name", "%s%s%s", remote_text(d, "name"), is(d, "head") ? ", the head" : "",
          is(d, "mine") ? ", mine" : "");
     text_line(d, "key");
-    line("state", "%s%s", text_of(d, "state"), is(d, "drained") ? ", drained" : "");
+    line("state", "%s%s", remote_text(d, "state"), is(d, "drained") ? ", drained" : "");
     text_line(d, "trouble");
     text_line(d, "address");
     text_line(d, "security");
@@ -308,12 +302,12 @@ static int invite(struct devices *v)
         return status;
     if (v->json)
         return json_print(answer);
-    printf("%s\n", text_of(answer, "token"));
+    printf("%s\n", remote_text(answer, "token"));
     status = out_finish();
-    say("on the other device: lingua join %s", text_of(answer, "address"));
+    say("on the other device: lingua join %s", remote_text(answer, "address"));
     say("the token lets one device in, within %s",
         num_duration(life, number_of(answer, "expires_s")));
-    qr_invite(text_of(answer, "token"), text_of(answer, "address"));
+    qr_invite(remote_text(answer, "token"), remote_text(answer, "address"));
     json_decref(answer);
     return status;
 }
@@ -327,7 +321,7 @@ static int change(struct devices *v, json_t *question, const char *done)
         return status;
     if (v->json)
         return json_print(answer);
-    say("%s %s", text_of(answer, "name"), done);
+    say("%s %s", remote_text(answer, "name"), done);
     json_decref(answer);
     return STATUS_OK;
 }

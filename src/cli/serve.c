@@ -15,6 +15,7 @@
 #include "cli/qr.h"
 #include "cli/say.h"
 #include "head/cluster.h"
+#include "head/remote.h"
 #include "wire/cluster.h"
 
 struct serve {
@@ -111,20 +112,6 @@ static void on_invited(void *user, const char *token, const char *address)
         token_show(s);
 }
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text ? text : "";
-}
-
-static uint64_t number_of(const json_t *o, const char *key)
-{
-    json_int_t v = json_integer_value(json_object_get(o, key));
-
-    return v > 0 ? (uint64_t)v : 0;
-}
-
 /* "kitchen embed..attn.1, pi ffn.1..attn.4": who holds what. */
 static char *parts_text(const json_t *devices)
 {
@@ -133,10 +120,10 @@ static char *parts_text(const json_t *devices)
     for (size_t i = 0; i < json_array_size(devices); i++) {
         const json_t *d = json_array_get(devices, i);
 
-        if (!*text_of(d, "modules"))
+        if (!*remote_text(d, "modules"))
             continue;
-        longer = mem_printf("%s%s%s %s", text, *text ? ", " : "", text_of(d, "name"),
-                            text_of(d, "modules"));
+        longer = mem_printf("%s%s%s %s", text, *text ? ", " : "", remote_text(d, "name"),
+                            remote_text(d, "modules"));
         free(text);
         text = longer;
     }
@@ -146,7 +133,7 @@ static char *parts_text(const json_t *devices)
 /* What the whole does, said when it changes. */
 static void state_say(struct serve *s, const json_t *all)
 {
-    const char *state = text_of(all, "state"), *waits = text_of(all, "waiting_for");
+    const char *state = remote_text(all, "state"), *waits = remote_text(all, "waiting_for");
     char *parts = parts_text(json_object_get(all, "devices")), *now;
 
     /* Of fetching and loading the bars tell more. */
@@ -186,13 +173,13 @@ static void on_refresh(evutil_socket_t fd, short what, void *user)
     bars_begin(&s->bars);
     for (size_t i = 0; i < json_array_size(devices); i++) {
         const json_t *d = json_array_get(devices, i);
-        const char *state = text_of(d, "state");
+        const char *state = remote_text(d, "state");
         bool fetches = strcmp(state, "fetching") == 0;
 
-        if ((!fetches && strcmp(state, "loading") != 0) || !number_of(d, "total"))
+        if ((!fetches && strcmp(state, "loading") != 0) || !remote_number(d, "total"))
             continue;
-        bars_set(&s->bars, text_of(d, "name"), fetches ? "fetching" : "loading",
-                 number_of(d, "done"), number_of(d, "total"));
+        bars_set(&s->bars, remote_text(d, "name"), fetches ? "fetching" : "loading",
+                 remote_number(d, "done"), remote_number(d, "total"));
         moving = true;
     }
     bars_end(&s->bars);
@@ -216,11 +203,12 @@ static void opened_say(const struct serve *s)
     const json_t *m = json_object_get(all, "model");
     char buf[NUM_MAX];
 
-    say("%s, %s %s, %s in %llu modules", text_of(m, "name"), text_of(m, "arch"),
-        text_of(m, "quantisation"), num_bytes(buf, number_of(m, "weight_bytes")),
-        (unsigned long long)number_of(m, "n_modules"));
-    say("this device is %s, reached at %s, with %lld thread%s", text_of(all, "head"),
-        text_of(all, "address"), (long long)s->member.threads, s->member.threads == 1 ? "" : "s");
+    say("%s, %s %s, %s in %llu modules", remote_text(m, "name"), remote_text(m, "arch"),
+        remote_text(m, "quantisation"), num_bytes(buf, remote_number(m, "weight_bytes")),
+        (unsigned long long)remote_number(m, "n_modules"));
+    say("this device is %s, reached at %s, with %lld thread%s", remote_text(all, "head"),
+        remote_text(all, "address"), (long long)s->member.threads,
+        s->member.threads == 1 ? "" : "s");
     json_decref(all);
 }
 

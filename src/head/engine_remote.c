@@ -78,20 +78,6 @@ void engine_close_remote(struct ll_engine *engine)
     remote_close(engine->remote);
 }
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text ? text : "";
-}
-
-static uint64_t number_of(const json_t *o, const char *key)
-{
-    json_int_t n = json_integer_value(json_object_get(o, key));
-
-    return n > 0 ? (uint64_t)n : 0;
-}
-
 enum err engine_remote_device(struct ll_engine *engine, int i, struct ll_device_info *info,
                               struct err_text *et)
 {
@@ -104,21 +90,21 @@ enum err engine_remote_device(struct ll_engine *engine, int i, struct ll_device_
     if (!d)
         return err_set(et, ERR_GONE, "device %d has left", i);
     *info = (struct ll_device_info){
-        .n_threads = (int)number_of(d, "threads"),
-        .weight_bytes = number_of(d, "weight_bytes"),
-        .kv_bytes = number_of(d, "kv_bytes"),
-        .resident_bytes = number_of(d, "resident_bytes"),
-        .steps = number_of(d, "steps"),
-        .rows = number_of(d, "rows"),
+        .n_threads = (int)remote_number(d, "threads"),
+        .weight_bytes = remote_number(d, "weight_bytes"),
+        .kv_bytes = remote_number(d, "kv_bytes"),
+        .resident_bytes = remote_number(d, "resident_bytes"),
+        .steps = remote_number(d, "steps"),
+        .rows = remote_number(d, "rows"),
         .compute_ms = json_real_value(json_object_get(d, "compute_ms")),
         .decode_ms = json_real_value(json_object_get(d, "decode_ms")),
-        .sent_bytes = number_of(d, "sent_bytes"),
+        .sent_bytes = remote_number(d, "sent_bytes"),
         .sent_bytes_per_row = json_real_value(json_object_get(d, "sent_bytes_per_row")),
-        .received_bytes = number_of(d, "received_bytes"),
+        .received_bytes = remote_number(d, "received_bytes"),
     };
-    snprintf(info->name, sizeof info->name, "%s", text_of(d, "name"));
-    snprintf(info->modules, sizeof info->modules, "%s", text_of(d, "modules"));
-    snprintf(info->link, sizeof info->link, "%s", text_of(d, "security"));
+    snprintf(info->name, sizeof info->name, "%s", remote_text(d, "name"));
+    snprintf(info->modules, sizeof info->modules, "%s", remote_text(d, "modules"));
+    snprintf(info->link, sizeof info->link, "%s", remote_text(d, "security"));
     return ERR_NONE;
 }
 

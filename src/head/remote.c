@@ -265,6 +265,20 @@ enum err remote_ask(struct remote *r, json_t *question, json_t **answer, struct 
     return ERR_NONE;
 }
 
+const char *remote_text(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    return text ? text : "";
+}
+
+uint64_t remote_number(const json_t *o, const char *key)
+{
+    json_int_t n = json_integer_value(json_object_get(o, key));
+
+    return n > 0 ? (uint64_t)n : 0;
+}
+
 enum err remote_slots(struct remote *r, int n_slots, struct remote_info *info, struct err_text *et)
 {
     json_t *answer;

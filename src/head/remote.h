@@ -35,6 +35,7 @@
 #include <jansson.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "model/segment.h"
@@ -50,6 +51,10 @@ void remote_close(struct remote *r); /* NULL is fine */
  * question is taken. */
 MUST_CHECK enum err remote_ask(struct remote *r, json_t *question, json_t **answer,
                                struct err_text *et);
+
+/* A member of an answer; "" or 0 when there is none, or it is of another kind. */
+const char *remote_text(const json_t *o, const char *key);
+uint64_t remote_number(const json_t *o, const char *key);
 
 /* ---- what an engine does with it ---- */
 

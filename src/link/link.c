@@ -481,11 +481,6 @@ void link_set_bulk(struct link *l)
         io_attach(l);
 }
 
-void link_set_user(struct link *l, void *user)
-{
-    l->user = user;
-}
-
 void *link_user(const struct link *l)
 {
     return l->user;

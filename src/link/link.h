@@ -129,7 +129,6 @@ void link_close_after_sending(struct link *l); /* or when the far end stops taki
 /* Bulk links run behind all others in the event loop, if its base has several priorities
  * (event_base_priority_init with three: the one in the middle is everybody else's). */
 void link_set_bulk(struct link *l);
-void link_set_user(struct link *l, void *user);
 void *link_user(const struct link *l);
 
 const struct key_id *link_peer(const struct link *l);

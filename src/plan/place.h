@@ -17,8 +17,6 @@
 #include "model/segment.h"
 #include "plan/plan.h"
 
-struct segment_opts;
-
 /* What a module costs, whoever runs it. */
 struct place_module {
     uint64_t weight_bytes; /* resident once loaded */
