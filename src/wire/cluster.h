@@ -15,7 +15,7 @@
 #include "wire/message.h"
 
 enum {
-    WIRE_VERSION_MIN = 1, /* the oldest version this build still speaks */
+    WIRE_VERSION_MIN = 2, /* the oldest version this build still speaks */
     WIRE_KEY_BYTES = 32,  /* SHA-256 of a certificate, of a manifest, of a tensor */
     WIRE_SIGNATURE_BYTES = 64,
     WIRE_NAME_MAX = 64, /* terminating NUL included, as in all of these */
@@ -30,6 +30,9 @@ enum {
     WIRE_PARTS_MAX = 1 << 16,
     WIRE_CHUNK_MAX = 128 << 10, /* payload; small, so that a step never waits long behind one */
     WIRE_ADMIN_MAX = 4 << 20,
+    WIRE_CLASSES_MAX = 64,
+    WIRE_COSTS = 7, /* of a class: steps of 1, 2, 4, 8, 16 rows, prefill per row, per position */
+    WIRE_PROBE_MAX = 64 << 10, /* payload of a PROBE */
 };
 
 enum wire_purpose {
@@ -52,6 +55,8 @@ struct wire_greet {
     uint64_t memory_bytes, base_bytes, speed;
     int port;
     uint64_t roster;
+    int cap;    /* percent of the time it may be busy, 1..100 */
+    bool spare; /* its owner would rather keep it free */
 };
 
 struct wire_welcome {
@@ -116,6 +121,8 @@ struct wire_link_report {
     uint32_t epoch;
     int device;
     enum wire_link_state state;
+    /* DIRECT, measured by the device that reports: 0 = not. From it and to it. */
+    uint64_t rtt_us, out_bytes_per_s, in_bytes_per_s;
 };
 
 enum wire_phase_kind {
@@ -182,6 +189,36 @@ struct wire_chunk { /* bytes borrowed */
     const uint8_t *bytes;
     size_t len;
 };
+struct wire_profile_ask {
+    uint8_t model[WIRE_KEY_BYTES];
+    uint64_t classes; /* model/classes.h: id */
+    int n_classes, kv;
+};
+struct wire_profile {
+    uint64_t classes;
+    enum err code; /* not ERR_NONE: no costs, and text says why */
+    struct err_text text;
+    int n_threads;
+    int n_classes;
+    uint64_t cost_ps[WIRE_CLASSES_MAX][WIRE_COSTS]; /* picoseconds */
+};
+
+/* How quick a link is. ECHO is answered by ECHOED with the same number at once. A burst is some
+ * BURST frames with payloads, back to back, `left` counting down to 0; the one who gets the last
+ * answers BURST_TOOK: the bytes that came after the first frame and how long they took. */
+enum wire_probe_kind {
+    WIRE_PROBE_ECHO = 1,
+    WIRE_PROBE_ECHOED,
+    WIRE_PROBE_BURST,
+    WIRE_PROBE_BURST_TOOK,
+};
+struct wire_probe {
+    enum wire_probe_kind kind;
+    uint32_t number, left;
+    uint64_t bytes, took_us; /* BURST_TOOK */
+    size_t payload_len;      /* BURST: zeros, at most WIRE_PROBE_MAX; not kept by decode */
+};
+
 struct wire_admin { /* json borrowed, not terminated */
     uint64_t number;
     const char *json;
@@ -265,6 +302,18 @@ MUST_CHECK enum err wire_fetch_decode(const struct frame *f, struct wire_fetch *
 MUST_CHECK enum err wire_chunk_decode(const struct frame *f, struct wire_chunk *m,
                                       struct err_text *et);
 MUST_CHECK enum err wire_admin_decode(const struct frame *f, struct wire_admin *m,
+                                      struct err_text *et);
+
+void wire_profile_ask_encode(const struct wire_profile_ask *m, struct wire_buf *buf,
+                             struct frame_out *out);
+void wire_profile_encode(const struct wire_profile *m, struct wire_buf *buf, struct frame_out *out);
+void wire_probe_encode(const struct wire_probe *m, struct wire_buf *buf, struct frame_out *out);
+MUST_CHECK enum err wire_profile_ask_decode(const struct frame *f, struct wire_profile_ask *m,
+                                            struct err_text *et);
+/* ERR_PROTO: costs of a day or more, too. */
+MUST_CHECK enum err wire_profile_decode(const struct frame *f, struct wire_profile *m,
+                                        struct err_text *et);
+MUST_CHECK enum err wire_probe_decode(const struct frame *f, struct wire_probe *m,
                                       struct err_text *et);
 
 void wire_trace_put(uint8_t bytes[WIRE_TRACE_BYTES], const struct wire_trace_record *r);

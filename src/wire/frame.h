@@ -52,8 +52,11 @@ enum frame_type {
     FRAME_HAVE,
     FRAME_FETCH, /* bulk link: send me these bytes of a part */
     FRAME_CHUNK,
-    FRAME_ADMIN, /* local socket: a command or its answer, JSON in the payload */
-    FRAME_TYPES  /* one past the last */
+    FRAME_ADMIN,       /* local socket: a command or its answer, JSON in the payload */
+    FRAME_PROFILE_ASK, /* head -> device: how long do you take for these classes of modules? */
+    FRAME_PROFILE,     /* device -> head */
+    FRAME_PROBE,       /* control and stage links, either way: how quick is this link? */
+    FRAME_TYPES        /* one past the last */
 };
 
 /* What a link may carry depends on what its far end has proved to be. */
@@ -66,7 +69,7 @@ enum wire_trust {
 };
 
 enum {
-    WIRE_VERSION = 1,
+    WIRE_VERSION = 2,
     FRAME_HEAD_BYTES = 12,
     FRAME_PAYLOADS = 2,
     WIRE_ROWS_MAX = 4096,

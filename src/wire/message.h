@@ -5,6 +5,7 @@
 #ifndef LINGUA_WIRE_MESSAGE_H
 #define LINGUA_WIRE_MESSAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -49,6 +50,15 @@ struct wire_report {
     int device, n_threads;
     uint64_t weight_bytes, kv_bytes, resident_bytes;
     uint64_t steps, rows, compute_us, decode_steps, decode_us, sent_bytes, decode_sent_bytes;
+    /* Sums over the same decode steps (of one row), of the device's own clock: when each arrived at
+     * its stage and when it was given to the next. By stage: a device may have two. With everybody's,
+     * and how far clocks are apart, they say how long each hop takes. */
+    uint64_t stage_steps[2], arrived_us[2], sent_us[2], stage_us[2]; /* stage_us: computing */
+    /* How the device is. */
+    uint64_t memory_free, storage_free; /* bytes; 0 = unknown */
+    int temperature_mc;                 /* thousandths of a degree Celsius; 0 = unknown */
+    int battery_percent;                /* -1 = none, or unknown */
+    bool charging;
 };
 
 struct wire_error {

@@ -1,0 +1,39 @@
+/* How quick a link is: half its least round trip, and the rate each way, with a bounded amount of
+ * traffic (at most PROBE_BYTES each way, PROBE_ECHOES small frames), before any step goes over it.
+ *
+ * One side begins; both answer. The side that began: ECHO one after the other, PROBE_ECHOES times;
+ * then a burst of BURST frames, whose BURST_TOOK says the rate out; then the other side sends a
+ * burst of its own, when asked by an ECHO with left = 1, and this side times it itself: the rate
+ * in. A burst starts small and doubles until it takes PROBE_BURST_US or PROBE_BYTES are spent, so
+ * that a slow link is not held up and a fast one is not judged by one packet. Event loop's thread. */
+#ifndef LINGUA_DEVICE_PROBE_H
+#define LINGUA_DEVICE_PROBE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "link/link.h"
+#include "wire/cluster.h"
+
+struct event_base;
+struct probe;
+
+enum { PROBE_ECHOES = 12, PROBE_BYTES = 2 << 20, PROBE_BURST_US = 20000, PROBE_WAIT_MS = 3000 };
+
+struct probe_result {
+    uint64_t rtt_us;          /* least, at least 1 */
+    uint64_t out_bytes_per_s; /* 0 = not known */
+    uint64_t in_bytes_per_s;
+};
+
+/* For each link one, on both sides. done comes at most once per probe_begin; with ok false when
+ * the other side does not answer within PROBE_WAIT_MS of the last sign of life. */
+struct probe *probe_new(struct event_base *base, struct link *link,
+                        void (*done)(void *user, bool ok, const struct probe_result *r),
+                        void *user);
+void probe_free(struct probe *p); /* NULL is fine; no call comes after */
+void probe_begin(struct probe *p);
+/* A PROBE frame of the link. ERR_PROTO: close it. */
+MUST_CHECK enum err probe_frame(struct probe *p, const struct frame *f, struct err_text *et);
+
+#endif
