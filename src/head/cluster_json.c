@@ -22,6 +22,8 @@ static const char *member_state(const struct cluster *c, const struct member *m)
 
     if (m->id && !m->link)
         return *m->trouble ? "lost" : "offline";
+    if (!m->profile || m->probe)
+        return *m->trouble ? "failed" : "measuring";
     if (m->drained || !has_part)
         return p->phase == WIRE_PHASE_FAILED ? "failed" : "idle";
     switch (p->phase) {
