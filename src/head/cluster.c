@@ -695,19 +695,50 @@ static enum err open_model(struct cluster *c, struct err_text *et)
     return describe_model(c, et);
 }
 
+/* What this device takes for the classes of its model: remembered, or measured now. */
+static enum err measure_self(struct cluster *c, struct err_text *et)
+{
+    struct member *m = &c->member[0];
+    struct profile_opts opts = {.folder = c->state_folder,
+                                .memory_bytes = c->opts.memory_bytes,
+                                .windows = c->opts.profile_windows,
+                                .window_ms = c->opts.profile_window_ms};
+    struct compute *compute;
+    enum err e;
+
+    m->profile = mem_zalloc(1, sizeof *m->profile);
+    if (profile_recall(c->state_folder, c->classes.id, c->opts.n_threads, m->profile))
+        return ERR_NONE;
+    log_say(&c->opts.log, "cluster", "measuring how fast this device is with such a model");
+    e = compute_open(c->opts.n_threads, &compute, et);
+    if (e)
+        return e;
+    e = profile_measure(compute, c->model_path, c->opts.kv, &opts, m->profile, et);
+    compute_close(compute);
+    return e;
+}
+
+/* A rough figure for people and devices files: weight bytes it goes through in a second. */
+static uint64_t weights_per_s(const struct cluster *c, const struct wire_profile *w)
+{
+    double bytes = 0, s = 0;
+
+    for (int i = 0; i < c->problem.n_modules; i++) {
+        bytes += (double)c->modules[i].decode_bytes;
+        s += 1e-12 * (double)w->cost_ps[c->modules[i].class][0];
+    }
+    return s > 0 ? (uint64_t)(bytes / s) : 0;
+}
+
 /* The head as a member of its own cluster. */
 static enum err describe_self(struct cluster *c, struct err_text *et)
 {
     struct member *m = member_new(c, identity_key(c->identity));
     struct wire_greet *g = &m->able;
-    struct compute *compute;
-    struct profile profile;
-    enum err e = compute_open(c->opts.n_threads, &compute, et);
+    enum err e;
 
-    if (e)
-        return e;
-    e = profile_measure(compute, c->state_folder, c->opts.memory_bytes, &profile, et);
-    compute_close(compute);
+    g->base_bytes = profile_base_bytes(c->state_folder);
+    e = measure_self(c, et);
     if (e)
         return e;
     snprintf(g->name, sizeof g->name, "%s", c->name);
@@ -716,8 +747,9 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
     g->n_threads = c->opts.n_threads;
     g->memory_bytes =
         c->opts.memory_bytes ? c->opts.memory_bytes : sys_available_bytes() / 100 * MEMORY_SHARE;
-    g->base_bytes = profile.base_bytes;
-    g->speed = profile.speed;
+    g->speed = weights_per_s(c, m->profile);
+    g->cap = c->opts.cap > 0 ? c->opts.cap : 100;
+    g->spare = c->opts.spare;
     m->up = true;
     return ERR_NONE;
 }

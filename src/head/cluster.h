@@ -50,6 +50,7 @@ struct cluster_opts {
      * the i-th in the roster that is here, the head first, and nothing runs before there are as
      * many. */
     const char *split;
+    int profile_windows, profile_window_ms; /* device/profile.h; 0 = as usual. Tests take less */
     int token_life_s; /* 0 = as link/token.h has it */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */

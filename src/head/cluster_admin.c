@@ -128,7 +128,11 @@ static void ask_later(struct client *cl, uint64_t number, enum question_kind kin
 
         if (q->client || q->with_planner)
             continue;
-        *q = (struct question){cl, number, kind, what, clock_us() + wait_ms * 1000};
+        *q = (struct question){.client = cl,
+                               .number = number,
+                               .kind = kind,
+                               .what = what,
+                               .until_us = clock_us() + wait_ms * 1000};
         cluster_answer_questions(c, clock_us());
         return;
     }
