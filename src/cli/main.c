@@ -11,6 +11,7 @@
 #include <malloc.h>
 #endif
 
+#include "base/words.h"
 #include "cli/cmd.h"
 #include "cli/options.h"
 #include "cli/say.h"
