@@ -122,17 +122,41 @@ static void put_work(const struct doc *d, json_t *o, int is)
     put(o, "busy", real(at >= 0 ? t->busy[at] : 0));
 }
 
+/* Why a device is left out, as words that go on after its name. */
+static void left_out_text(const struct doc *d, int is, char *buf, size_t cap)
+{
+    const struct report_device *rd = &d->r->device[is];
+    const struct place_device *from = &d->p->device[is];
+    double own = d->r->prediction.tokens_per_s, with = rd->other_tokens_per_s;
+    const char *asked = from->wish == PLACE_NOT ? "as asked for; " : "";
+
+    if (*rd->why.text)
+        snprintf(buf, cap, "%sit could not take part: %s", asked, rd->why.text);
+    else if (with <= own || from->wish == PLACE_NOT)
+        snprintf(buf, cap, "%swith it %.3g instead of %.3g tokens/s", asked, with, own);
+    else
+        snprintf(buf, cap,
+                 "with it %.4g instead of %.4g tokens/s, less than the %.3g %% it would have to "
+                 "bring",
+                 with, own, 100 * from->worth);
+}
+
 /* What would be without it, or with it. */
 static void put_other(const struct doc *d, json_t *o, int is)
 {
     const struct report_device *rd = &d->r->device[is];
     double own = d->r->prediction.tokens_per_s;
+    char why[ERR_TEXT_MAX + 64];
 
     put(o, "other_tokens_per_s", real(rd->other_tokens_per_s));
     if (!*rd->why.text && own > 0)
         put(o, rd->used ? "loses_percent" : "costs_percent",
             real(100 * (own - rd->other_tokens_per_s) / own));
-    put_text(o, "why", rd->why.text);
+    if (rd->used)
+        snprintf(why, sizeof why, "%s", rd->why.text);
+    else
+        left_out_text(d, is, why, sizeof why);
+    put_text(o, "why", why);
 }
 
 static json_t *device_part(const struct doc *d, int is)
