@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/words.h"
 #include "cli/cmd.h"
 #include "cli/member.h"
 #include "cli/open.h"

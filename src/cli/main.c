@@ -11,6 +11,7 @@
 #include <malloc.h>
 #endif
 
+#include "base/words.h"
 #include "cli/cmd.h"
 #include "cli/options.h"
 #include "cli/say.h"
@@ -34,6 +35,7 @@ static const struct command {
     {"join", cmd_join, "lend this device to a cluster"},
 #ifndef LINGUA_JOIN_ONLY
     {"devices", cmd_devices, "who belongs to the cluster and how they are; invite, revoke"},
+    {"plan", cmd_plan, "what goes where and why, predicted and measured; what-if on paper"},
     {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
     {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},

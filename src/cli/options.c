@@ -1,61 +1,17 @@
 #include "cli/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "base/words.h"
 #include "cli/cmd.h"
 #include "cli/say.h"
 
-enum { WORD_MAX = 32, WORDS_MAX = 64 };
-
-/* Edits (insert, drop, change a letter) from a to b: Levenshtein's distance, one row at a time. */
-static int distance(const char *a, const char *b)
-{
-    int n = (int)strlen(b), row[WORD_MAX + 1];
-
-    for (int j = 0; j <= n; j++)
-        row[j] = j;
-    for (int i = 0; a[i]; i++) {
-        int diagonal = row[0];
-
-        row[0] = i + 1;
-        for (int j = 0; j < n; j++) {
-            int change = diagonal + (a[i] != b[j]),
-                step = row[j] < row[j + 1] ? row[j] : row[j + 1];
-
-            diagonal = row[j + 1];
-            row[j + 1] = change < step + 1 ? change : step + 1;
-        }
-    }
-    return row[n];
-}
-
-const char *nearest_word(const char *typed, const char *const *words, int n_words)
-{
-    size_t len = strlen(typed);
-    const char *best = NULL;
-    int best_distance = 3; /* further than two edits is another word */
-
-    if (len == 0 || len > WORD_MAX)
-        return NULL;
-    for (int i = 0; i < n_words; i++) {
-        int d = strlen(words[i]) > WORD_MAX ? 99 : distance(typed, words[i]);
-
-        if (len >= 3 && d > 2 && strncmp(typed, words[i], len) == 0)
-            d = 2; /* the beginning of a longer word */
-        if (d < best_distance && d < (int)len) {
-            best = words[i];
-            best_distance = d;
-        }
-    }
-    return best;
-}
+enum { WORDS_MAX = 64 };
 
 static void help_print(const struct command_spec *spec)
 {
@@ -118,25 +74,6 @@ static bool whole_of(const char *text, int64_t *out)
     return *text && !*end && !errno && strchr("+-0123456789", *text);
 }
 
-/* "512M", "1.5G", "2GiB", "800000000": the letters are powers of 1024. */
-static bool size_of(const char *text, double *out)
-{
-    static const char letters[] = "kmgt";
-    const char *letter;
-    char *end;
-
-    if (!strchr("0123456789", *text))
-        return false;
-    *out = strtod(text, &end);
-    letter = *end ? strchr(letters, tolower((unsigned char)*end)) : NULL;
-    if (letter) {
-        for (int i = 0; i <= letter - letters; i++)
-            *out *= 1024;
-        end++;
-    }
-    return *end == '\0' || strcasecmp(end, "b") == 0 || (letter && strcasecmp(end, "ib") == 0);
-}
-
 static int value_wrong(const char *command, const struct option_spec *o, const char *text)
 {
     char least[NUM_MAX];
@@ -168,7 +105,7 @@ static int value_set(const char *command, const struct option_spec *o, const cha
         *(const char **)o->value = text;
         return -1;
     case OPTION_SIZE:
-        if (!size_of(text, &real) || !(real >= o->min && real <= o->max))
+        if (!size_parse(text, &real) || !(real >= o->min && real <= o->max))
             return value_wrong(command, o, text);
         *(uint64_t *)o->value = (uint64_t)real;
         return -1;

@@ -46,7 +46,4 @@ int options_parse(const struct command_spec *spec, int argc, char **argv,
 int options_list(const char *command, const char *name, const char *text, int64_t min, int64_t max,
                  int *out, int cap);
 
-/* The one of words nearest to what was typed, or NULL when none is near. */
-const char *nearest_word(const char *typed, const char *const *words, int n_words);
-
 #endif
