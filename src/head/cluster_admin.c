@@ -244,6 +244,7 @@ static void begin_plan(struct cluster *c, struct question *q)
 void cluster_plan_answer(struct cluster *c, struct planner_job *job)
 {
     struct question *q = job->about;
+    struct plan_json_opts opts;
     json_t *o;
 
     q->with_planner = false;
@@ -254,8 +255,8 @@ void cluster_plan_answer(struct cluster *c, struct planner_job *job)
         question_end(q);
         return;
     }
-    o = plan_json(&job->draft->p, c->model, job->report, "live");
-    json_object_set_new(o, "solve_ms", json_real(1e3 * job->took_s));
+    opts = (struct plan_json_opts){.note = "live", .solve_ms = 1e3 * job->took_s};
+    o = plan_json(&job->draft->p, c->model, job->report, &opts);
     json_object_set_new(o, "measured", cluster_measured_json(c));
     json_object_set_new(o, "devices_file", plan_devices_json(&job->draft->p, c->model));
     send_json(q->client, q->number, o);

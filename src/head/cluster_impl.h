@@ -226,6 +226,9 @@ void cluster_meter_epoch(struct cluster *c);
 /* Asks for reports when a generation has just ended; end: they are there, or late. */
 void cluster_measure_begin(struct cluster *c, int64_t now_us);
 void cluster_measure_end(struct cluster *c, int64_t now_us, bool all_reported);
+/* The last generation by part, in the shape of a plan's "prediction", with what had been "predicted"
+ * for it before it began; null when nothing was measured of the plan that runs. compute_ms is a
+ * stage from arrival to departure. */
 json_t *cluster_measured_json(const struct cluster *c);
 
 /* cluster_epoch.c */

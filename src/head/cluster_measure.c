@@ -252,45 +252,56 @@ void cluster_measure_end(struct cluster *c, int64_t now_us, bool all_reported)
 
 /* ---- told ---- */
 
-static json_t *part(double seen_s, double thought_s)
+/* In milliseconds, null when the part is not known. */
+static json_t *list_of(const double *seconds, int n, bool known)
 {
-    return json_pack("{s:f, s:f}", "ms", 1e3 * seen_s, "predicted_ms", 1e3 * thought_s);
+    json_t *list = json_array();
+
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list, known ? json_real(1e3 * seconds[i]) : json_null());
+    return list;
 }
 
-/* null when nothing was measured of the plan that runs. */
+static json_t *times(const double *stage_s, const double *hop_s, int n, bool hops)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "compute_ms", list_of(stage_s, n, true));
+    json_object_set_new(o, "hop_ms", list_of(hop_s, n + 1, hops));
+    return o;
+}
+
+static void put_ms(json_t *o, const char *key, double seconds)
+{
+    json_object_set_new(o, key, json_real(1e3 * seconds));
+}
+
+/* The share by which a token was thought to take longer than it did. */
+static double error_of(const struct measured *m)
+{
+    if (m->streams == 1 && m->token_s > 0)
+        return m->was.token_s / m->token_s - 1;
+    return m->tokens_per_s > 0 ? m->tokens_per_s / m->was.tokens_per_s - 1 : 0;
+}
+
 json_t *cluster_measured_json(const struct cluster *c)
 {
     const struct measured *m = &c->measured;
-    json_t *o, *stages = json_array(), *hops = json_array();
+    json_t *o, *was;
 
-    if (!m->epoch || m->epoch != c->running.number) {
-        json_decref(stages);
-        json_decref(hops);
+    if (!m->epoch || m->epoch != c->running.number)
         return json_null();
-    }
-    for (int s = 0; s < m->n_stages; s++) {
-        int device = c->running.plan.stage[s].device;
-        json_t *x = part(m->compute_s[s], m->was.compute_s[s] - c->measured_step_s[device]);
-
-        json_object_set_new(x, "device",
-                            json_string(c->member[c->running.member[device]].able.name));
-        json_object_set_new(x, "handover_ms", json_real(1e3 * (m->stage_s[s] - m->compute_s[s])));
-        json_array_append_new(stages, x);
-    }
-    for (int s = 1; s <= m->n_stages && m->has_hops; s++)
-        json_array_append_new(hops, part(m->hop_s[s], m->was.hop_s[s]));
-    o = json_pack("{s:i, s:i, s:f, s:f, s:f, s:f}", "tokens", m->tokens, "streams", m->streams,
-                  "ms_per_token", 1e3 * m->token_s, "tokens_per_s", m->tokens_per_s,
-                  "predicted_ms_per_token", 1e3 * m->was.token_s, "predicted_tokens_per_s",
-                  m->was.tokens_per_s);
-    if (m->streams == 1 && m->token_s > 0)
-        json_object_set_new(o, "error_percent",
-                            json_real(100 * (m->was.token_s / m->token_s - 1)));
-    else if (m->tokens_per_s > 0)
-        json_object_set_new(o, "error_percent",
-                            json_real(100 * (m->tokens_per_s / m->was.tokens_per_s - 1)));
-    json_object_set_new(o, "stages", stages);
-    json_object_set_new(o, "hops", hops);
-    json_object_set_new(o, "head", part(m->head_s, m->was.head_s));
+    was = times(m->was.compute_s, m->was.hop_s, m->n_stages, true);
+    put_ms(was, "head_ms", m->was.head_s);
+    put_ms(was, "ms_per_token", m->was.token_s);
+    json_object_set_new(was, "tokens_per_s", json_real(m->was.tokens_per_s));
+    o = times(m->stage_s, m->hop_s, m->n_stages, m->has_hops);
+    put_ms(o, "head_ms", m->head_s);
+    put_ms(o, "ms_per_token", m->token_s);
+    json_object_set_new(o, "tokens_per_s", json_real(m->tokens_per_s));
+    json_object_set_new(o, "tokens", json_integer(m->tokens));
+    json_object_set_new(o, "streams", json_integer(m->streams));
+    json_object_set_new(o, "error_percent", json_real(100 * error_of(m)));
+    json_object_set_new(o, "predicted", was);
     return o;
 }
