@@ -24,7 +24,7 @@ void stages_pong(struct link *l, const struct frame *f)
 
 static void tell_head(struct neighbour *nb, enum wire_link_state state)
 {
-    struct wire_link_report m = {nb->epoch->number, nb->device, state};
+    struct wire_link_report m = {.epoch = nb->epoch->number, .device = nb->device, .state = state};
     struct wire_buf buf;
     struct frame_out f;
 

@@ -91,7 +91,7 @@ static void send_error(struct device *d, enum err e, const struct err_text *text
 static void send_report(struct device *d)
 {
     struct executor_stats s;
-    struct wire_report m = {.device = d->config.device};
+    struct wire_report m = {.device = d->config.device, .battery_percent = -1};
     struct wire_buf buf;
     struct frame_out f;
 

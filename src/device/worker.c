@@ -272,7 +272,7 @@ static void give_progress(void *user, uint64_t done, uint64_t total)
 static void publish_report(struct worker *w)
 {
     struct executor_stats s = {0};
-    struct wire_report r = {.device = w->device, .n_threads = w->n_threads};
+    struct wire_report r = {.device = w->device, .n_threads = w->n_threads, .battery_percent = -1};
 
     if (w->executor)
         executor_stats(w->executor, &s);
@@ -597,6 +597,7 @@ enum err worker_open(struct event_base *base, int n_threads, const struct worker
     w->user = user;
     w->n_threads = n_threads;
     w->report.n_threads = n_threads;
+    w->report.battery_percent = -1;
     w->codec = step_codec_new();
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->work, NULL);

@@ -230,6 +230,7 @@ void place_predict(const struct place_problem *p, const struct plan *plan, const
 {
     const struct walk w = {p, plan, used};
     struct place_prediction best = {0}, one = {0};
+    double least = INFINITY;
 
     CHECK(plan->n_stages >= 1 && plan->n_stages <= PLAN_STAGES_MAX);
     for (int k = 1; k <= p->concurrency; k++) {
@@ -239,8 +240,10 @@ void place_predict(const struct place_problem *p, const struct plan *plan, const
             continue;
         period(&w, &one);
         one.tokens_per_s = p->concurrency / (k * fmax(one.period_s, 1e-12));
-        if (one.tokens_per_s > best.tokens_per_s)
+        if (k * one.period_s + PLACE_LATENCY_WEIGHT * one.latency_s < least) {
+            least = k * one.period_s + PLACE_LATENCY_WEIGHT * one.latency_s;
             best = one;
+        }
     }
     *out = best;
     out->token_s = latency_s(&w, 1);

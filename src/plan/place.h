@@ -14,7 +14,8 @@
  *
  * seconds, so that a token takes T * k / c of the whole, and the score to be made small is
  *
- *     score = T * k / c + LATENCY_WEIGHT * latency(g) / c + reference * sum of worth(d) used
+ *     score = T * k / c + LATENCY_WEIGHT * latency(g) / c + reference * sum of worth(d) used,
+ *                                                                       the head's left out
  *
  * within every device's memory, its owner's wishes and the private pins. The second term decides
  * where one stage alone is the limit; the third leaves out a device that saves less than it is
@@ -183,7 +184,8 @@ struct place_prediction {
     double compute_s[PLAN_STAGES_MAX], hop_s[PLAN_STAGES_MAX + 1], head_s;
     double busy[PLAN_DEVICES_MAX]; /* plan's device: its share of the period, 0..1 */
 };
-/* used[i] is the problem's device that is the plan's device i. The best k for the concurrency. */
+/* used[i] is the problem's device that is the plan's device i. k is the one that gives the best
+ * score. */
 void place_predict(const struct place_problem *p, const struct plan *plan, const int *used,
                    struct place_prediction *out);
 

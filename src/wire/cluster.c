@@ -6,7 +6,7 @@
 #include "cluster.pb-c.h"
 #include "wire/pb.h"
 
-enum { STAGE_FIELDS = 3, THREADS_MAX = 4096, KV_TYPES = 3 };
+enum { STAGE_FIELDS = 3, CAP_ALL = 100 };
 
 /* ---- opening a link ---- */
 
@@ -29,6 +29,9 @@ void wire_greet_encode(const struct wire_greet *m, struct wire_buf *buf, struct 
     p.speed = m->speed;
     p.port = (uint32_t)m->port;
     p.roster = m->roster;
+    CHECK(m->cap >= 0 && m->cap <= CAP_ALL);
+    p.cap = m->cap == CAP_ALL ? 0 : (uint32_t)m->cap; /* the usual, which takes no bytes */
+    p.spare = m->spare;
     pb_finish_small(&p.base, FRAME_GREET, buf, out);
 }
 
@@ -54,10 +57,13 @@ static enum err greet_numbers(const Lingua__Wire__Greet *p, struct wire_greet *m
 {
     if (!pb_fits(p->purpose, WIRE_FOR_PAIR, WIRE_FOR_LOCAL))
         return err_set(et, ERR_PROTO, "greet: purpose %u", p->purpose);
-    if (p->n_threads > THREADS_MAX || p->port > WIRE_PORT_MAX)
+    if (p->n_threads > PB_THREADS_MAX || p->port > WIRE_PORT_MAX)
         return err_set(et, ERR_PROTO, "greet: %u threads, port %u", p->n_threads, p->port);
     if (p->memory_bytes > PB_BYTES_MAX || p->base_bytes > PB_BYTES_MAX || p->speed > PB_BYTES_MAX)
         return err_set(et, ERR_PROTO, "greet: memory, base or speed beyond all measure");
+    if (p->cap > CAP_ALL || p->spare > 1)
+        return err_set(et, ERR_PROTO, "greet: busy for %u %% of the time, spare %u", p->cap,
+                       p->spare);
     m->purpose = (enum wire_purpose)p->purpose;
     m->epoch = p->epoch;
     m->n_threads = (int)p->n_threads;
@@ -66,6 +72,8 @@ static enum err greet_numbers(const Lingua__Wire__Greet *p, struct wire_greet *m
     m->speed = p->speed;
     m->port = (int)p->port;
     m->roster = p->roster;
+    m->cap = p->cap ? (int)p->cap : CAP_ALL;
+    m->spare = p->spare;
     return ERR_NONE;
 }
 
@@ -249,7 +257,7 @@ static enum err assign_unpack(const Lingua__Wire__Assign *p, struct wire_assign 
         return err_set(et, ERR_PROTO, "assign: device %u of %u in epoch %u", p->device,
                        p->n_devices, p->epoch);
     if (!pb_fits(p->n_slots, 1, WIRE_SLOTS_MAX) || !pb_fits(p->n_ctx, 1, INT32_MAX) ||
-        !pb_fits(p->n_rows_max, 1, WIRE_ROWS_MAX) || p->kv >= KV_TYPES)
+        !pb_fits(p->n_rows_max, 1, WIRE_ROWS_MAX) || p->kv >= PB_KV_TYPES)
         return err_set(et, ERR_PROTO, "assign: %u slots, context %u, %u rows, KV type %u",
                        p->n_slots, p->n_ctx, p->n_rows_max, p->kv);
     if (p->n_peers > WIRE_PEERS_MAX)
@@ -342,6 +350,9 @@ void wire_link_encode(const struct wire_link_report *m, struct wire_buf *buf, st
     p.epoch = m->epoch;
     p.device = (uint32_t)m->device;
     p.state = m->state;
+    p.rtt_us = m->rtt_us;
+    p.out_bytes_per_s = m->out_bytes_per_s;
+    p.in_bytes_per_s = m->in_bytes_per_s;
     pb_finish_small(&p.base, FRAME_LINK, buf, out);
 }
 
@@ -353,11 +364,21 @@ enum err wire_link_decode(const struct frame *f, struct wire_link_report *m, str
 
     if (!p)
         return ERR_PROTO;
-    *m = (struct wire_link_report){p->epoch, (int)p->device, (enum wire_link_state)p->state};
+    *m = (struct wire_link_report){.epoch = p->epoch,
+                                   .device = (int)p->device,
+                                   .state = (enum wire_link_state)p->state,
+                                   .rtt_us = p->rtt_us,
+                                   .out_bytes_per_s = p->out_bytes_per_s,
+                                   .in_bytes_per_s = p->in_bytes_per_s};
     if (p->epoch == 0 || p->device >= WIRE_DEVICES_MAX ||
         !pb_fits(p->state, WIRE_LINK_DIRECT, WIRE_LINK_LOST))
         e = err_set(et, ERR_PROTO, "link: device %u in state %u in epoch %u", p->device, p->state,
                     p->epoch);
+    else if (p->rtt_us > INT64_MAX || p->out_bytes_per_s > PB_BYTES_MAX ||
+             p->in_bytes_per_s > PB_BYTES_MAX)
+        e = err_set(et, ERR_PROTO, "link: times or rates beyond all measure");
+    else if (p->state != WIRE_LINK_DIRECT && (p->rtt_us || p->out_bytes_per_s || p->in_bytes_per_s))
+        e = err_set(et, ERR_PROTO, "link: state %u and how quick it is", p->state);
     arena_fini(&a);
     return e;
 }

@@ -61,6 +61,9 @@ static const struct {
     [FRAME_FETCH] = {SMALL, 0, BULK},
     [FRAME_CHUNK] = {SMALL, WIRE_CHUNK_MAX, BULK},
     [FRAME_ADMIN] = {SMALL, WIRE_ADMIN_MAX, LOCAL},
+    [FRAME_PROFILE_ASK] = {SMALL, 0, CONTROL},
+    [FRAME_PROFILE] = {WIRE_CONTROL_HEADER_MAX, 0, CONTROL},
+    [FRAME_PROBE] = {SMALL, WIRE_PROBE_MAX, CONTROL | STAGES},
 };
 
 static const char *const trust_names[] = {

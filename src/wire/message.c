@@ -8,7 +8,8 @@
 #include "message.pb-c.h"
 #include "wire/pb.h"
 
-enum { STAGE_FIELDS = 3, LINK_FIELDS = 2, SEGMENT_FIELDS = 2, SEGMENTS_MAX = 2 };
+enum { STAGE_FIELDS = 3, LINK_FIELDS = 2, SEGMENT_FIELDS = 2, SEGMENTS_MAX = 2, SUM_FIELDS = 4 };
+enum { TEMPERATURE_MAX = 1000000, PERCENT = 100 };
 
 /* The numbers on the wire are written down here, so that reordering enum err changes no protocol.
  */
@@ -119,7 +120,10 @@ void wire_ready_encode(const struct wire_ready *m, struct wire_buf *buf, struct 
 void wire_report_encode(const struct wire_report *m, struct wire_buf *buf, struct frame_out *out)
 {
     Lingua__Wire__Report p = LINGUA__WIRE__REPORT__INIT;
+    uint64_t stages[SUM_FIELDS * SEGMENTS_MAX];
 
+    CHECK(pb_fits((uint64_t)m->temperature_mc, 0, TEMPERATURE_MAX) && m->battery_percent >= -1 &&
+          m->battery_percent <= PERCENT);
     p.device = (uint32_t)m->device;
     p.n_threads = (uint32_t)m->n_threads;
     p.weight_bytes = m->weight_bytes;
@@ -132,6 +136,20 @@ void wire_report_encode(const struct wire_report *m, struct wire_buf *buf, struc
     p.decode_us = m->decode_us;
     p.sent_bytes = m->sent_bytes;
     p.decode_sent_bytes = m->decode_sent_bytes;
+    for (int i = 0; i < SEGMENTS_MAX; i++) {
+        stages[SUM_FIELDS * i] = m->stage_steps[i];
+        stages[SUM_FIELDS * i + 1] = m->arrived_us[i];
+        stages[SUM_FIELDS * i + 2] = m->sent_us[i];
+        stages[SUM_FIELDS * i + 3] = m->stage_us[i];
+        if (m->stage_steps[i])
+            p.n_stages = (size_t)(SUM_FIELDS * (i + 1));
+    }
+    p.stages = stages;
+    p.memory_free = m->memory_free;
+    p.storage_free = m->storage_free;
+    p.temperature_mc = (uint32_t)m->temperature_mc;
+    p.battery = (uint32_t)(m->battery_percent + 1);
+    p.charging = m->charging;
     pb_finish_small(&p.base, FRAME_REPORT, buf, out);
 }
 
@@ -303,6 +321,41 @@ out:
     return e;
 }
 
+/* A stage that ran nothing has no sums. Sums themselves may be anything: they wrap. */
+static enum err report_stages(const Lingua__Wire__Report *p, struct wire_report *m,
+                              struct err_text *et)
+{
+    if (p->n_stages % SUM_FIELDS || p->n_stages > SUM_FIELDS * SEGMENTS_MAX)
+        return err_set(et, ERR_PROTO, "report: %zu numbers are no stages", p->n_stages);
+    for (size_t i = 0; i < p->n_stages / SUM_FIELDS; i++) {
+        const uint64_t *s = p->stages + SUM_FIELDS * i;
+
+        if (!s[0] && (s[1] || s[2] || s[3]))
+            return err_set(et, ERR_PROTO, "report: times of no steps");
+        m->stage_steps[i] = s[0];
+        m->arrived_us[i] = s[1];
+        m->sent_us[i] = s[2];
+        m->stage_us[i] = s[3];
+    }
+    return ERR_NONE;
+}
+
+static enum err report_condition(const Lingua__Wire__Report *p, struct wire_report *m,
+                                 struct err_text *et)
+{
+    if (p->memory_free > PB_BYTES_MAX || p->storage_free > PB_BYTES_MAX)
+        return err_set(et, ERR_PROTO, "report: memory or storage beyond all measure");
+    if (p->temperature_mc > TEMPERATURE_MAX || p->battery > PERCENT + 1 || p->charging > 1)
+        return err_set(et, ERR_PROTO, "report: %u thousandths of a degree, battery %u, charging %u",
+                       p->temperature_mc, p->battery, p->charging);
+    m->memory_free = p->memory_free;
+    m->storage_free = p->storage_free;
+    m->temperature_mc = (int)p->temperature_mc;
+    m->battery_percent = (int)p->battery - 1;
+    m->charging = p->charging;
+    return ERR_NONE;
+}
+
 enum err wire_report_decode(const struct frame *f, struct wire_report *m, struct err_text *et)
 {
     struct arena a;
@@ -328,6 +381,10 @@ enum err wire_report_decode(const struct frame *f, struct wire_report *m, struct
         .sent_bytes = r->sent_bytes,
         .decode_sent_bytes = r->decode_sent_bytes,
     };
+    if (!e)
+        e = report_stages(r, m, et);
+    if (!e)
+        e = report_condition(r, m, et);
     arena_fini(&a);
     return e;
 }

@@ -52,7 +52,8 @@ struct wire_report {
     uint64_t steps, rows, compute_us, decode_steps, decode_us, sent_bytes, decode_sent_bytes;
     /* Sums over the same decode steps (of one row), of the device's own clock: when each arrived at
      * its stage and when it was given to the next. By stage: a device may have two. With everybody's,
-     * and how far clocks are apart, they say how long each hop takes. */
+     * and how far clocks are apart, they say how long each hop takes. Sums wrap; their differences
+     * do not mind. */
     uint64_t stage_steps[2], arrived_us[2], sent_us[2], stage_us[2]; /* stage_us: computing */
     /* How the device is. */
     uint64_t memory_free, storage_free; /* bytes; 0 = unknown */

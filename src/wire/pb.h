@@ -30,6 +30,8 @@ void pb_finish_small(const ProtobufCMessage *m, enum frame_type type, struct wir
 /* No device and no file has more than a pebibyte: sums of what peers say must not overflow. */
 #define PB_BYTES_MAX ((uint64_t)1 << 50)
 
+enum { PB_THREADS_MAX = 4096, PB_KV_TYPES = 3 };
+
 bool pb_fits(uint64_t v, uint64_t low, uint64_t high);
 
 /* A peer's words, cleaned (base/utf8.h). They must fit in cap bytes, terminating NUL included:

@@ -245,7 +245,7 @@ static void versions_agree_or_part(void **state)
     versions(v, v, v + 1, v, v, "");
     versions(v + 2, v + 1, v, v, 0, "update lingua on desk");
     versions(v, v, v + 2, v + 1, 0, "update lingua on the device that dials");
-    versions(v, v, v + 2, v + 1, 0, "desk speaks protocol versions 2 to 3");
+    versions(v, v, v + 2, v + 1, 0, "desk speaks protocol versions 3 to 4");
 }
 
 /* ---- talking ---- */

@@ -330,7 +330,10 @@ static void judged_out(struct end *e, enum rig_call call)
 
 static size_t greet_bytes(uint8_t *bytes)
 {
-    struct wire_greet m = {.version = 1, .version_min = 1, .purpose = WIRE_FOR_MEMBER, .name = "x"};
+    struct wire_greet m = {.version = WIRE_VERSION,
+                           .version_min = WIRE_VERSION_MIN,
+                           .purpose = WIRE_FOR_MEMBER,
+                           .name = "x"};
     struct wire_buf buf;
     struct frame_out out;
 

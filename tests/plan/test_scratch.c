@@ -83,6 +83,7 @@ static void check_model(const char *path)
     struct place_problem p = {0};
     struct place_module *modules;
     struct segment_needs needs;
+    struct model_classes classes;
     struct model *m;
     struct err_text et;
     uint64_t weights = 0;
@@ -91,7 +92,9 @@ static void check_model(const char *path)
     must(model_open(path, &m, &et), &et);
     n = model_n_modules(m);
     modules = calloc((size_t)n, sizeof *modules);
-    place_describe(m, &opts, &p, modules);
+    must(model_classes(m, opts.kv, &classes, &et), &et);
+    place_describe(m, &classes, &opts, &p, modules);
+    model_classes_fini(&classes);
     assert_int_equal(p.n_modules, n);
     memcpy(cuts, (int[4][2]){{0, n}, {0, n / 2}, {n / 2, n - 1}, {n - 1, n}}, sizeof cuts);
     for (int i = 0; i < 4; i++) {
@@ -163,7 +166,9 @@ static void test_tied(void **state)
         must(model_open(path, &m, &et), &et);
         n = model_n_modules(m);
         modules = calloc((size_t)n, sizeof *modules);
-        place_describe(m, &opts, &p, modules);
+        must(model_classes(m, opts.kv, &classes, &et), &et);
+    place_describe(m, &classes, &opts, &p, modules);
+    model_classes_fini(&classes);
         segment_needs(m, 0, n, &opts, 1, &whole);
         for (int k = 0; k < n; k++)
             sum += modules[k].weight_bytes;

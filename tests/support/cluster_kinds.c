@@ -29,6 +29,8 @@ static void make_greet(union cluster_any *m)
         .speed = 5000000000,
         .port = 7333,
         .roster = 12,
+        .cap = 60,
+        .spare = true,
     };
     key(m->greet.proof, 7);
 }
@@ -108,7 +110,7 @@ static void make_dial(union cluster_any *m)
 
 static void make_link(union cluster_any *m)
 {
-    m->link = (struct wire_link_report){5, 2, WIRE_LINK_LOST};
+    m->link = (struct wire_link_report){5, 2, WIRE_LINK_DIRECT, 431, 1ull << 40, 12500000};
 }
 
 static void make_phase(union cluster_any *m)
@@ -203,6 +205,33 @@ static void make_admin(union cluster_any *m)
     m->admin = (struct wire_admin){3, "{\"do\":\"devices\"}", 16};
 }
 
+static void make_profile_ask(union cluster_any *m)
+{
+    key(m->profile_ask.model, 90);
+    m->profile_ask.classes = 0xfedcba9876543210;
+    m->profile_ask.n_classes = 4;
+    m->profile_ask.kv = 1;
+}
+
+static void make_profile(union cluster_any *m)
+{
+    m->profile.classes = 0xfedcba9876543210;
+    m->profile.n_threads = 3;
+    m->profile.n_classes = 4;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < WIRE_COSTS; k++)
+            m->profile.cost_ps[i][k] = 1ull << (12 * i + k);
+}
+
+static void make_probe(union cluster_any *m)
+{
+    m->probe = (struct wire_probe){.kind = WIRE_PROBE_BURST_TOOK,
+                                   .number = UINT32_MAX,
+                                   .left = 2,
+                                   .bytes = 1 << 20,
+                                   .took_us = 12345};
+}
+
 #define CODEC(field, buf_field)                                                                    \
     static void encode_##field(const union cluster_any *m, union cluster_buf *buf,                 \
                                struct frame_out *out)                                              \
@@ -234,6 +263,9 @@ CODEC(have, small)
 CODEC(fetch, small)
 CODEC(chunk, small)
 CODEC(admin, small)
+CODEC(profile_ask, small)
+CODEC(profile, small)
+CODEC(probe, small)
 
 static void encode_manifest_ask(const union cluster_any *m, union cluster_buf *buf,
                                 struct frame_out *out)
@@ -265,13 +297,30 @@ static enum err decode_have_ask(const struct frame *f, union cluster_any *m, str
     }
 
 const struct cluster_kind cluster_kinds[CLUSTER_KINDS] = {
-    KIND(GREET, greet),         KIND(WELCOME, welcome),   KIND(REFUSE, refuse),
-    KIND(ROSTER, roster),       KIND(ASSIGN, assign),     KIND(LOAD, load),
-    KIND(DIAL, dial),           KIND(LINK, link),         KIND(PHASE, phase),
-    KIND(PING, ping),           KIND(PONG, pong),         KIND(LEAVE, leave),
-    KIND(TRACE_ASK, trace_ask), KIND(TRACE, trace),       KIND(MANIFEST_ASK, manifest_ask),
-    KIND(MANIFEST, manifest),   KIND(HAVE_ASK, have_ask), KIND(HAVE, have),
-    KIND(FETCH, fetch),         KIND(CHUNK, chunk),       KIND(ADMIN, admin),
+    KIND(GREET, greet),
+    KIND(WELCOME, welcome),
+    KIND(REFUSE, refuse),
+    KIND(ROSTER, roster),
+    KIND(ASSIGN, assign),
+    KIND(LOAD, load),
+    KIND(DIAL, dial),
+    KIND(LINK, link),
+    KIND(PHASE, phase),
+    KIND(PING, ping),
+    KIND(PONG, pong),
+    KIND(LEAVE, leave),
+    KIND(TRACE_ASK, trace_ask),
+    KIND(TRACE, trace),
+    KIND(MANIFEST_ASK, manifest_ask),
+    KIND(MANIFEST, manifest),
+    KIND(HAVE_ASK, have_ask),
+    KIND(HAVE, have),
+    KIND(FETCH, fetch),
+    KIND(CHUNK, chunk),
+    KIND(ADMIN, admin),
+    KIND(PROFILE_ASK, profile_ask),
+    KIND(PROFILE, profile),
+    KIND(PROBE, probe),
 };
 
 const struct cluster_kind *cluster_kind_of(enum frame_type type)

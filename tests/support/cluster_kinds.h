@@ -1,6 +1,6 @@
 /* Every message of wire/cluster.h as data: a good example, its encoder and its decoder behind one
  * pair of functions, so that tests, fuzzer and seeds go through all of them alike. In an example
- * every field is set, to a value of its own. */
+ * every field is set, to a value of its own; but for a profile's reason why it has no costs. */
 #ifndef LINGUA_TESTS_CLUSTER_KINDS_H
 #define LINGUA_TESTS_CLUSTER_KINDS_H
 
@@ -29,6 +29,9 @@ union cluster_any {
     struct wire_fetch fetch;
     struct wire_chunk chunk;
     struct wire_admin admin;
+    struct wire_profile_ask profile_ask;
+    struct wire_profile profile;
+    struct wire_probe probe;
 };
 
 union cluster_buf {
@@ -45,7 +48,7 @@ struct cluster_kind {
     enum err (*decode)(const struct frame *f, union cluster_any *m, struct err_text *et);
 };
 
-enum { CLUSTER_KINDS = 21 };
+enum { CLUSTER_KINDS = 24 };
 extern const struct cluster_kind cluster_kinds[CLUSTER_KINDS];
 const struct cluster_kind *cluster_kind_of(enum frame_type type);
 

@@ -123,7 +123,7 @@ static bool has_field(const struct frame *f, unsigned field)
     for (size_t at = 0; at < f->header_len;) {
         uint64_t v[2] = {0};
 
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2 && (i == 0 || (v[0] & 7) != FIXED64); i++) {
             int shift = 0;
 
             for (; f->header[at] >= 0x80; at++, shift += 7)
@@ -134,6 +134,8 @@ static bool has_field(const struct frame *f, unsigned field)
             return true;
         if ((v[0] & 7) == BYTES)
             at += v[1];
+        if ((v[0] & 7) == FIXED64)
+            at += 8;
     }
     return false;
 }
@@ -148,7 +150,8 @@ static void test_round_trips(void **state)
         assert_int_equal(s.f.type, k->type);
         assert_true(says_the_same(k, &s.f, &s.f));
         for (unsigned i = 0; i < k->descriptor->n_fields; i++) /* no field is forgotten */
-            assert_true(has_field(&s.f, k->descriptor->fields[i].id));
+            assert_true(has_field(&s.f, k->descriptor->fields[i].id) ||
+                        k->type == FRAME_PROFILE); /* costs, or a reason: test_profile */
         free(s.bytes);
     }
     for (unsigned type = FRAME_GREET; type < FRAME_TYPES; type++)
@@ -159,18 +162,18 @@ static void test_round_trips(void **state)
 static void test_to_the_byte(void **state)
 {
     static const uint8_t greet[] = {
-        0x54, 0,    0,    0,    0x0b, 0,    0,    0,    0x49, 0,    0,    0,    0x08, 0x01, 0x10,
-        0x01, 0x18, 0x02, 0x22, 0x02, 'p',  'i',  0x2a, 0x20, 1,    1,    1,    1,    1,    1,
+        0x58, 0,    0,    0,    0x0b, 0,    0,    0,    0x4e, 0,    0,    0,    0x08, 0x02, 0x10,
+        0x02, 0x18, 0x02, 0x22, 0x02, 'p',  'i',  0x2a, 0x20, 1,    1,    1,    1,    1,    1,
         1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    1,
         1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    1,    0x30, 0x04, 0x3a, 0x01,
         'k',  0x42, 0x01, 'a',  0x48, 0x03, 0x50, 0x80, 0x80, 0x80, 0x80, 0x04, 0x58, 0x80, 0x80,
-        0x40, 0x60, 0xc0, 0x84, 0x3d, 0x68, 0xa5, 0x39, 0x70, 0x0c,
+        0x40, 0x60, 0xc0, 0x84, 0x3d, 0x68, 0xa5, 0x39, 0x70, 0x0c, 0x78, 0x3c, 0x80, 0x01, 0x01,
     };
     static const uint8_t record[WIRE_TRACE_BYTES] = {
         [0] = 1, [8] = 2, [16] = 3, [24] = 4, [32] = 5, [40] = 6, [48] = 7, [55] = 8,
     };
-    struct wire_greet m = {.version = 1,
-                           .version_min = 1,
+    struct wire_greet m = {.version = 2,
+                           .version_min = 2,
                            .purpose = WIRE_FOR_MEMBER,
                            .name = "pi",
                            .has_proof = true,
@@ -182,7 +185,9 @@ static void test_to_the_byte(void **state)
                            .base_bytes = 1 << 20,
                            .speed = 1000000,
                            .port = 7333,
-                           .roster = 12};
+                           .roster = 12,
+                           .cap = 60,
+                           .spare = true};
     struct wire_trace_record r;
     uint8_t bytes[WIRE_TRACE_BYTES];
     struct wire_buf buf;
@@ -361,28 +366,18 @@ static void test_trust(void **state)
 {
     static const unsigned char allowed[WIRE_LOCAL + 1][FRAME_TYPES] = {
         [WIRE_STRANGER] = {[FRAME_GREET] = 1, [FRAME_WELCOME] = 1, [FRAME_REFUSE] = 1},
-        [WIRE_CONTROL] = {[FRAME_STEP] = 1,
-                          [FRAME_RESULT] = 1,
-                          [FRAME_REPORT_ASK] = 1,
-                          [FRAME_REPORT] = 1,
-                          [FRAME_STOP] = 1,
-                          [FRAME_ERROR] = 1,
-                          [FRAME_REFUSE] = 1,
-                          [FRAME_ROSTER] = 1,
-                          [FRAME_ASSIGN] = 1,
-                          [FRAME_LOAD] = 1,
-                          [FRAME_DIAL] = 1,
-                          [FRAME_LINK] = 1,
-                          [FRAME_PHASE] = 1,
-                          [FRAME_PING] = 1,
-                          [FRAME_PONG] = 1,
-                          [FRAME_LEAVE] = 1,
-                          [FRAME_TRACE] = 1,
-                          [FRAME_TRACE_ASK] = 1},
+        [WIRE_CONTROL] = {[FRAME_STEP] = 1,        [FRAME_RESULT] = 1,  [FRAME_REPORT_ASK] = 1,
+                          [FRAME_REPORT] = 1,      [FRAME_STOP] = 1,    [FRAME_ERROR] = 1,
+                          [FRAME_REFUSE] = 1,      [FRAME_ROSTER] = 1,  [FRAME_ASSIGN] = 1,
+                          [FRAME_LOAD] = 1,        [FRAME_DIAL] = 1,    [FRAME_LINK] = 1,
+                          [FRAME_PHASE] = 1,       [FRAME_PING] = 1,    [FRAME_PONG] = 1,
+                          [FRAME_LEAVE] = 1,       [FRAME_TRACE] = 1,   [FRAME_TRACE_ASK] = 1,
+                          [FRAME_PROFILE_ASK] = 1, [FRAME_PROFILE] = 1, [FRAME_PROBE] = 1},
         [WIRE_STAGES] = {[FRAME_STEP] = 1,
                          [FRAME_RESULT] = 1,
                          [FRAME_PING] = 1,
                          [FRAME_PONG] = 1,
+                         [FRAME_PROBE] = 1,
                          [FRAME_REFUSE] = 1},
         [WIRE_BULK] = {[FRAME_MANIFEST_ASK] = 1,
                        [FRAME_MANIFEST] = 1,
@@ -464,6 +459,13 @@ static void test_fields(void **state)
         {FRAME_GREET, 12, VARINT, UINT64_MAX, 0, ERR_PROTO},
         {FRAME_GREET, 13, VARINT, WIRE_PORT_MAX, 0, ERR_NONE},
         {FRAME_GREET, 13, VARINT, WIRE_PORT_MAX + 1, 0, ERR_PROTO},
+        {FRAME_GREET, 15, VARINT, 0, 0, ERR_NONE},
+        {FRAME_GREET, 15, VARINT, 1, 0, ERR_NONE},
+        {FRAME_GREET, 15, VARINT, 100, 0, ERR_NONE},
+        {FRAME_GREET, 15, VARINT, 101, 0, ERR_PROTO},
+        {FRAME_GREET, 15, VARINT, UINT32_MAX, 0, ERR_PROTO},
+        {FRAME_GREET, 16, VARINT, 0, 0, ERR_NONE},
+        {FRAME_GREET, 16, VARINT, 2, 0, ERR_PROTO},
         {FRAME_WELCOME, 1, VARINT, 0, 0, ERR_PROTO},
         {FRAME_WELCOME, 1, VARINT, WIRE_VERSION + 1, 0, ERR_PROTO},
         {FRAME_WELCOME, 2, BYTES, WIRE_NAME_MAX, 'n', ERR_LIMIT},
@@ -507,6 +509,13 @@ static void test_fields(void **state)
         {FRAME_LINK, 2, VARINT, WIRE_DEVICES_MAX, 0, ERR_PROTO},
         {FRAME_LINK, 3, VARINT, 0, 0, ERR_PROTO},
         {FRAME_LINK, 3, VARINT, WIRE_LINK_LOST + 1, 0, ERR_PROTO},
+        {FRAME_LINK, 3, VARINT, WIRE_LINK_LOST, 0, ERR_PROTO}, /* lost, yet measured */
+        {FRAME_LINK, 4, VARINT, 0, 0, ERR_NONE},
+        {FRAME_LINK, 4, VARINT, INT64_MAX, 0, ERR_NONE},
+        {FRAME_LINK, 4, VARINT, UINT64_MAX, 0, ERR_PROTO},
+        {FRAME_LINK, 5, VARINT, PEBIBYTE, 0, ERR_NONE},
+        {FRAME_LINK, 5, VARINT, PEBIBYTE + 1, 0, ERR_PROTO},
+        {FRAME_LINK, 6, VARINT, PEBIBYTE + 1, 0, ERR_PROTO},
         {FRAME_PHASE, 1, VARINT, 0, 0, ERR_PROTO},
         {FRAME_PHASE, 2, VARINT, 0, 0, ERR_PROTO},
         {FRAME_PHASE, 2, VARINT, WIRE_PHASE_FAILED + 1, 0, ERR_PROTO},
@@ -552,6 +561,33 @@ static void test_fields(void **state)
         {FRAME_CHUNK, 3, VARINT, 99, 0, ERR_PROTO},
         {FRAME_CHUNK, 4, BYTES, ERR_TEXT_MAX, 't', ERR_LIMIT},
         {FRAME_CHUNK, 4, BYTES, 1, 0, ERR_PROTO},
+        {FRAME_PROFILE_ASK, 1, BYTES, 31, 0, ERR_PROTO},
+        {FRAME_PROFILE_ASK, 2, FIXED64, 0, 0, ERR_PROTO},
+        {FRAME_PROFILE_ASK, 3, VARINT, 0, 0, ERR_PROTO},
+        {FRAME_PROFILE_ASK, 3, VARINT, WIRE_CLASSES_MAX, 0, ERR_NONE},
+        {FRAME_PROFILE_ASK, 3, VARINT, WIRE_CLASSES_MAX + 1, 0, ERR_PROTO},
+        {FRAME_PROFILE_ASK, 3, VARINT, UINT32_MAX, 0, ERR_PROTO},
+        {FRAME_PROFILE_ASK, 4, VARINT, 3, 0, ERR_PROTO},
+        {FRAME_PROFILE, 1, FIXED64, 0, 0, ERR_PROTO},
+        {FRAME_PROFILE, 2, VARINT, 3, 0, ERR_PROTO}, /* failed, and has costs */
+        {FRAME_PROFILE, 2, VARINT, 99, 0, ERR_PROTO},
+        {FRAME_PROFILE, 3, BYTES, 1, 't', ERR_PROTO}, /* why it has none, and it has */
+        {FRAME_PROFILE, 4, VARINT, 0, 0, ERR_PROTO},
+        {FRAME_PROFILE, 4, VARINT, 4096, 0, ERR_NONE},
+        {FRAME_PROFILE, 4, VARINT, 4097, 0, ERR_PROTO},
+        {FRAME_PROFILE, 4, VARINT, UINT32_MAX, 0, ERR_PROTO},
+        {FRAME_PROFILE, 5, BYTES, 6, 1, ERR_PROTO}, /* one class more, not all of it */
+        {FRAME_PROFILE, 5, BYTES, 7, 1, ERR_NONE},
+        {FRAME_PROFILE, 5, BYTES, WIRE_COSTS * (WIRE_CLASSES_MAX - 4), 1, ERR_NONE},
+        {FRAME_PROFILE, 5, BYTES, WIRE_COSTS * (WIRE_CLASSES_MAX - 3), 1, ERR_PROTO},
+        {FRAME_PROBE, 1, VARINT, 0, 0, ERR_PROTO},
+        {FRAME_PROBE, 1, VARINT, WIRE_PROBE_BURST_TOOK + 1, 0, ERR_PROTO},
+        {FRAME_PROBE, 1, VARINT, WIRE_PROBE_ECHO, 0, ERR_PROTO}, /* with bytes and a time */
+        {FRAME_PROBE, 1, VARINT, WIRE_PROBE_BURST, 0, ERR_PROTO},
+        {FRAME_PROBE, 4, VARINT, PEBIBYTE, 0, ERR_NONE},
+        {FRAME_PROBE, 4, VARINT, PEBIBYTE + 1, 0, ERR_PROTO},
+        {FRAME_PROBE, 5, VARINT, INT64_MAX, 0, ERR_NONE},
+        {FRAME_PROBE, 5, VARINT, UINT64_MAX, 0, ERR_PROTO},
     };
     static uint8_t bytes[WIRE_ROSTER_BODY_MAX + 1];
 
@@ -594,6 +630,95 @@ static void test_payloads(void **state)
     free(s.bytes);
 }
 
+static const uint64_t day_ps = 86400ull * 1000000000000;
+
+static void test_profile(void **state)
+{
+    const struct cluster_kind *k = cluster_kind_of(FRAME_PROFILE);
+    static union cluster_any m;
+    static struct wire_profile back;
+    struct sent s;
+
+    (void)state;
+    memset(&m, 0, sizeof m);
+    m.profile = (struct wire_profile){
+        .classes = 9, .code = ERR_MEMORY, .text = {"no module fits"}, .n_threads = 2};
+    send_any(k, &m, &s);
+    assert_true(says_the_same(k, &s.f, &s.f));
+    assert_int_equal(wire_profile_decode(&s.f, &back, &et), ERR_NONE);
+    assert_true(back.code == ERR_MEMORY && back.n_classes == 0 && back.classes == 9);
+    assert_string_equal(back.text.text, "no module fits");
+    assert_int_equal(receive_with(k, &s.f, 2, VARINT, 0, NULL), ERR_PROTO); /* nor costs */
+    assert_int_equal(receive_with(k, &s.f, 3, BYTES, 1, "\0"), ERR_PROTO);
+    free(s.bytes);
+
+    m.profile = (struct wire_profile){.classes = UINT64_MAX, .n_threads = 4096};
+    m.profile.n_classes = WIRE_CLASSES_MAX; /* the fullest one */
+    for (int i = 0; i < WIRE_CLASSES_MAX * WIRE_COSTS; i++)
+        m.profile.cost_ps[i / WIRE_COSTS][i % WIRE_COSTS] = day_ps - 1;
+    send_any(k, &m, &s);
+    assert_true(says_the_same(k, &s.f, &s.f));
+    assert_int_equal(wire_profile_decode(&s.f, &back, &et), ERR_NONE);
+    assert_true(back.n_classes == WIRE_CLASSES_MAX && back.cost_ps[63][6] == day_ps - 1);
+    free(s.bytes);
+    for (int i = 0; i < WIRE_CLASSES_MAX * WIRE_COSTS; i += 37) {
+        uint64_t *cost = &m.profile.cost_ps[i / WIRE_COSTS][i % WIRE_COSTS];
+
+        *cost = i & 1 ? UINT64_MAX : day_ps;
+        send_any(k, &m, &s);
+        assert_int_equal(receive(k, &s.f), ERR_PROTO);
+        free(s.bytes);
+        *cost = 0;
+    }
+    send_any(k, &m, &s);
+    assert_int_equal(receive(k, &s.f), ERR_NONE);
+    free(s.bytes);
+}
+
+static void test_probe(void **state)
+{
+    const struct cluster_kind *k = cluster_kind_of(FRAME_PROBE);
+    static const size_t lens[] = {0, 1, 1000, WIRE_PROBE_MAX};
+    union cluster_any m;
+    struct wire_probe back;
+    struct sent s;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+        memset(&m, 0, sizeof m);
+        m.probe = (struct wire_probe){
+            .kind = WIRE_PROBE_BURST, .number = 7, .left = 3, .payload_len = lens[i]};
+        send_any(k, &m, &s);
+        assert_true(says_the_same(k, &s.f, &s.f));
+        assert_int_equal(wire_probe_decode(&s.f, &back, &et), ERR_NONE);
+        assert_true(back.kind == WIRE_PROBE_BURST && back.number == 7 && back.left == 3);
+        assert_true(back.payload_len == lens[i]);
+        for (uint64_t kind = WIRE_PROBE_ECHO; kind <= WIRE_PROBE_BURST_TOOK; kind++)
+            assert_int_equal(receive_with(k, &s.f, 1, VARINT, kind, NULL),
+                             lens[i] && kind != WIRE_PROBE_BURST ? ERR_PROTO : ERR_NONE);
+        free(s.bytes);
+    }
+}
+
+static void test_cap_of_old(void **state)
+{
+    const struct cluster_kind *k = cluster_kind_of(FRAME_GREET);
+    static const int caps[][2] = {{0, 100}, {1, 1}, {100, 100}};
+    union cluster_any m;
+    struct sent s;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(caps); i++) {
+        k->make(&m);
+        m.greet.cap = caps[i][0];
+        send_any(k, &m, &s);
+        assert_int_equal(k->decode(&s.f, &m, &et), ERR_NONE);
+        assert_int_equal(m.greet.cap, caps[i][1]);
+        assert_true(m.greet.spare);
+        free(s.bytes);
+    }
+}
+
 static void test_versions(void **state)
 {
     const struct cluster_kind *k = cluster_kind_of(FRAME_GREET);
@@ -607,7 +732,7 @@ static void test_versions(void **state)
     m.greet.purpose = (enum wire_purpose)77; /* who knows what that means there */
     send_any(k, &m, &s);
     assert_int_equal(k->decode(&s.f, &m, &et), ERR_UNSUPPORTED);
-    assert_non_null(strstr(et.text, "versions 2 to 3"));
+    assert_non_null(strstr(et.text, "versions 3 to 4"));
     assert_non_null(strstr(et.text, "update lingua on the other"));
     assert_int_equal(m.greet.version, WIRE_VERSION + 2);
     assert_int_equal(m.greet.purpose, 0);
@@ -788,7 +913,8 @@ static void test_bombs(void **state)
     static const struct {
         enum frame_type type;
         unsigned field;
-    } rows[] = {{FRAME_ASSIGN, 10}, {FRAME_ASSIGN, 1000}, {FRAME_GREET, 4}, {FRAME_GREET, 1000}};
+    } rows[] = {{FRAME_ASSIGN, 10},    {FRAME_ASSIGN, 1000}, {FRAME_PROFILE, 3},
+                {FRAME_PROFILE, 1000}, {FRAME_GREET, 4},     {FRAME_GREET, 1000}};
     static uint8_t header[WIRE_BIG_HEADER_MAX];
 
     (void)state;
@@ -816,6 +942,9 @@ int main(void)
         cmocka_unit_test(test_trust),
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_payloads),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_cap_of_old),
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_texts_are_printable),
         cmocka_unit_test(test_assign),
