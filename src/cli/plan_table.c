@@ -312,7 +312,8 @@ static void measured_print(const json_t *doc)
 {
     static const struct table_column columns[] = {
         {"part", false}, {"predicted ms", true}, {"measured ms", true}, {"error", true}};
-    const json_t *p = json_object_get(doc, "prediction"), *m = json_object_get(doc, "measured");
+    /* The plan's own prediction has learnt from this by now. */
+    const json_t *m = json_object_get(doc, "measured"), *p = json_object_get(m, "predicted");
     const json_t *stages = json_object_get(doc, "stages"), *hops = json_object_get(doc, "hops");
     struct table t;
 

@@ -16,13 +16,15 @@
 #include "cli/say.h"
 #include "head/cluster.h"
 #include "head/remote.h"
+#include "plan/place.h"
 #include "wire/cluster.h"
 
 struct serve {
     struct member_options member;
     struct open_options open;
-    int64_t slots, token_life;
-    bool want_private, no_announce;
+    int64_t slots, token_life, concurrency;
+    bool want_private, no_announce, equal;
+    const char *use, *without;
     const char *model;
     char *model_path, *state_folder;
 
@@ -62,6 +64,13 @@ static int parse(struct serve *s, int argc, char **argv)
         {"split", 0, OPTION_TEXT, &s->open.split, 0, 0, NULL, "N|RANGES",
          "place by hand: over N devices, or explicit module ranges, one\nper device, as lingua run "
          "--split takes them"},
+        {"concurrency", 0, OPTION_WHOLE, &s->concurrency, 1, PLACE_CONCURRENCY_MAX, NULL, "N",
+         "plan for N answers at once (default: 1, the quickest answer)"},
+        {"use", 0, OPTION_TEXT, &s->use, 0, 0, NULL, "NAMES",
+         "these devices take part even where they slow the rest"},
+        {"without", 0, OPTION_TEXT, &s->without, 0, 0, NULL, "NAMES", "these do not"},
+        {"equal", 0, OPTION_FLAG, &s->equal, 0, 0, NULL, NULL,
+         "equal parts for all devices, to compare the plan with"},
         {"private", 0, OPTION_FLAG, &s->want_private, 0, 0, NULL, NULL,
          "text, first and last layers only on devices marked as mine\n(lingua devices mine NAME)"},
         {"no-announce", 0, OPTION_FLAG, &s->no_announce, 0, 0, NULL, NULL,
@@ -130,6 +139,37 @@ static char *parts_text(const json_t *devices)
     return text;
 }
 
+/* What the plan promises, and whom it leaves out. */
+static void plan_say(struct serve *s, const json_t *all)
+{
+    const json_t *plan = json_object_get(all, "plan");
+    const json_t *left = json_object_get(plan, "left_out");
+    double ms = json_number_value(json_object_get(plan, "ms_per_token"));
+    double per_s = json_number_value(json_object_get(plan, "tokens_per_s"));
+    unsigned n = (unsigned)remote_number(plan, "concurrency");
+
+    if (!json_is_object(plan))
+        return;
+    if (n > 1)
+        bars_say(&s->bars, "predicted: %.1f tokens/s for %u answers at once (%.1f ms per token "
+                 "for one alone); %s", per_s, n, ms, remote_text(plan, "limit"));
+    else
+        bars_say(&s->bars, "predicted: %.1f ms per token, %.1f tokens/s; %s", ms, per_s,
+                 remote_text(plan, "limit"));
+    for (size_t i = 0; i < json_array_size(left); i++) {
+        const json_t *d = json_array_get(left, i);
+        double with = json_number_value(json_object_get(d, "tokens_per_s_with_it"));
+
+        if (with > 0)
+            bars_say(&s->bars, "%s is left out: with it %.1f instead of %.1f tokens/s "
+                     "(serve --use %s takes it in)", remote_text(d, "name"), with, per_s,
+                     remote_text(d, "name"));
+        else
+            bars_say(&s->bars, "%s is left out: %s", remote_text(d, "name"),
+                     remote_text(d, "why"));
+    }
+}
+
 /* What the whole does, said when it changes. */
 static void state_say(struct serve *s, const json_t *all)
 {
@@ -150,6 +190,8 @@ static void state_say(struct serve *s, const json_t *all)
     }
     if (*now)
         bars_say(&s->bars, "%s", now);
+    if (strcmp(state, "running") == 0)
+        plan_say(s, all);
     free(s->state_shown);
     s->state_shown = now;
 }
@@ -228,6 +270,10 @@ static int cluster_begin(struct serve *s)
                                 .kv = kinds[s->open.kv],
                                 .want_private = s->want_private,
                                 .split = s->open.split,
+                                .concurrency = (int)s->concurrency,
+                                .equal = s->equal,
+                                .use = s->use,
+                                .without = s->without,
                                 .announce = !s->no_announce,
                                 .token_life_s = (int)s->token_life * 60,
                                 .log = member_log(&s->log),

@@ -26,6 +26,8 @@ enum {
     MEMORY_SHARE = 70, /* percent of what is available */
     /* Longer than it takes a device to look for a head that stopped (2 s, give or take) again. */
     EXPECT_US = 6000000,
+    DEPTH_USUAL = 256, /* positions that a predicted token has behind it */
+    PROMPT_USUAL = 256,
 };
 
 /* ---- small things ---- */
@@ -205,6 +207,72 @@ static enum err take_leave(struct member *m, const struct frame *f, struct err_t
     return ERR_NONE;
 }
 
+/* ---- what a member costs ---- */
+
+void cluster_member_known(struct member *m)
+{
+    struct cluster *c = m->cluster;
+
+    if (m->up || !m->link || !m->profile || m->probe)
+        return;
+    m->up = true;
+    cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
+    if (*c->member[0].trouble) { /* with more devices the head has less to load */
+        c->member[0].trouble[0] = '\0';
+        cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
+    }
+    cluster_changed(c);
+}
+
+static void forget_costs(struct member *m)
+{
+    free(m->profile);
+    m->profile = NULL;
+    m->factor = 1;
+    m->step_s = 0;
+}
+
+static void ask_profile(struct member *m)
+{
+    struct cluster *c = m->cluster;
+    struct wire_profile_ask ask = {
+        .classes = c->classes.id, .n_classes = c->classes.n, .kv = (int)c->segment.kv};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    memcpy(ask.model, c->manifest->id, sizeof ask.model);
+    wire_profile_ask_encode(&ask, &buf, &f);
+    link_send(m->link, &f);
+}
+
+static enum err take_profile(struct member *m, const struct frame *f, struct err_text *et)
+{
+    struct cluster *c = m->cluster;
+    struct wire_profile *w = mem_zalloc(1, sizeof *w);
+    enum err e = wire_profile_decode(f, w, et);
+
+    if (!e && (w->classes != c->classes.id || m->profile))
+        goto out; /* the answer to a question that is over */
+    if (!e && !w->code && w->n_classes != c->classes.n)
+        e = err_set(et, ERR_PROTO, "a profile of %d classes; the model has %d", w->n_classes,
+                    c->classes.n);
+    if (e)
+        goto out;
+    if (w->code) {
+        memcpy(m->trouble, w->text.text, sizeof m->trouble);
+        log_say(&c->opts.log, "cluster", "%s is left out: %s", m->able.name, w->text.text);
+        cluster_changed(c);
+        goto out;
+    }
+    m->profile = w;
+    m->factor = 1;
+    cluster_member_known(m);
+    return ERR_NONE;
+out:
+    free(w);
+    return e;
+}
+
 static enum err take_frame(struct member *m, const struct frame *f, struct err_text *et)
 {
     struct cluster *c = m->cluster;
@@ -247,6 +315,8 @@ static enum err take_frame(struct member *m, const struct frame *f, struct err_t
         if (!e)
             cluster_take_trace(m, &trace);
         return e;
+    case FRAME_PROFILE:
+        return take_profile(m, f, et);
     case FRAME_LEAVE:
         return take_leave(m, f, et);
     case FRAME_ERROR:
@@ -354,6 +424,7 @@ static struct member *member_new(struct cluster *c, const struct key_id *key)
     m->cluster = c;
     m->id = c->n_members++;
     m->key = *key;
+    m->factor = 1;
     return m;
 }
 
@@ -382,6 +453,8 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
         m->link = NULL;
         cluster_member_down(m, "came back by a new link");
     }
+    if (strcmp(m->able.kernels, g->kernels) != 0 || m->able.n_threads != g->n_threads)
+        forget_costs(m);
     m->able = *g;
     memcpy(m->able.name, entry->name, sizeof m->able.name);
     m->link = l;
@@ -389,8 +462,10 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     m->rtt_us = 0;
     m->trouble[0] = '\0';
     m->drained = false;
-    for (int i = 0; i < MEMBERS_MAX; i++) /* it may have a better network now */
+    for (int i = 0; i < MEMBERS_MAX; i++) { /* it may have a better network now */
         c->n_lost[m->id][i] = c->n_lost[i][m->id] = 0;
+        c->hop_extra_s[m->id][i] = c->hop_extra_s[i][m->id] = 0;
+    }
     memset(&m->phase, 0, sizeof m->phase);
     memset(&m->running, 0, sizeof m->running);
     neighbour_address(m, l);
@@ -398,12 +473,11 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     send_roster(c, l);
     log_say(&c->opts.log, "cluster", "%s is here (%s, %s)", m->able.name, m->able.kind,
             link_peer_address(l));
-    m->up = true;
-    cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
-    if (*c->member[0].trouble) { /* with more devices the head has less to load */
-        c->member[0].trouble[0] = '\0';
-        cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
-    }
+    if (m->profile)
+        cluster_member_known(m);
+    else
+        ask_profile(m);
+    cluster_changed(c);
 }
 
 static void bulk_end(struct bulk_link *b)
@@ -525,6 +599,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
         link_send(m->link, &f);
     }
     event_add(c->local_listener, NULL); /* if it had to be put aside */
+    cluster_measure_begin(c, now);
     cluster_answer_questions(c, now);
     cluster_expect(c, now);
 }
@@ -569,6 +644,25 @@ static void choose_name(struct cluster *c)
         snprintf(c->name, sizeof c->name, "head");
 }
 
+/* All of a problem that does not change while this head runs. */
+static enum err describe_model(struct cluster *c, struct err_text *et)
+{
+    struct place_problem *p = &c->problem;
+    enum err e = model_classes(c->model, c->segment.kv, &c->classes, et);
+
+    if (e)
+        return e;
+    p->n_modules = model_n_modules(c->model);
+    c->modules = mem_zalloc((size_t)p->n_modules, sizeof *c->modules);
+    place_describe(c->model, &c->classes, &c->segment, p, c->modules);
+    p->want_private = c->opts.want_private;
+    p->concurrency = c->opts.concurrency > 0 ? c->opts.concurrency : 1;
+    p->group_max = 1; /* each client's step goes by itself */
+    p->depth = p->n_ctx / 2 < DEPTH_USUAL ? p->n_ctx / 2 : DEPTH_USUAL;
+    p->prompt = p->n_ctx / 2 < PROMPT_USUAL ? p->n_ctx / 2 : PROMPT_USUAL;
+    return ERR_NONE;
+}
+
 static enum err open_model(struct cluster *c, struct err_text *et)
 {
     enum err e = model_open(c->model_path, &c->model, et);
@@ -598,12 +692,42 @@ static enum err open_model(struct cluster *c, struct err_text *et)
     c->segment.n_slots = c->opts.n_slots ? c->opts.n_slots : SLOTS_DEFAULT;
     c->segment.n_rows_max = c->segment.n_ctx < ROWS_MAX ? c->segment.n_ctx : ROWS_MAX;
     c->segment.kv = c->opts.kv;
-    c->problem.n_modules = model_n_modules(c->model);
-    c->modules = mem_zalloc((size_t)c->problem.n_modules, sizeof *c->modules);
-    place_describe(c->model, &c->segment, &c->problem, c->modules);
-    c->problem.module = c->modules;
-    c->problem.want_private = c->opts.want_private;
-    return ERR_NONE;
+    return describe_model(c, et);
+}
+
+/* What this device takes for the classes of its model: remembered, or measured now. */
+static enum err measure_self(struct cluster *c, struct err_text *et)
+{
+    struct member *m = &c->member[0];
+    struct profile_opts opts = {.folder = c->state_folder,
+                                .memory_bytes = c->opts.memory_bytes,
+                                .windows = c->opts.profile_windows,
+                                .window_ms = c->opts.profile_window_ms};
+    struct compute *compute;
+    enum err e;
+
+    m->profile = mem_zalloc(1, sizeof *m->profile);
+    if (profile_recall(c->state_folder, c->classes.id, c->opts.n_threads, m->profile))
+        return ERR_NONE;
+    log_say(&c->opts.log, "cluster", "measuring how fast this device is with such a model");
+    e = compute_open(c->opts.n_threads, &compute, et);
+    if (e)
+        return e;
+    e = profile_measure(compute, c->model_path, c->opts.kv, &opts, m->profile, et);
+    compute_close(compute);
+    return e;
+}
+
+/* A rough figure for people and devices files: weight bytes it goes through in a second. */
+static uint64_t weights_per_s(const struct cluster *c, const struct wire_profile *w)
+{
+    double bytes = 0, s = 0;
+
+    for (int i = 0; i < c->problem.n_modules; i++) {
+        bytes += (double)c->modules[i].decode_bytes;
+        s += 1e-12 * (double)w->cost_ps[c->modules[i].class][0];
+    }
+    return s > 0 ? (uint64_t)(bytes / s) : 0;
 }
 
 /* The head as a member of its own cluster. */
@@ -611,14 +735,10 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
 {
     struct member *m = member_new(c, identity_key(c->identity));
     struct wire_greet *g = &m->able;
-    struct compute *compute;
-    struct profile profile;
-    enum err e = compute_open(c->opts.n_threads, &compute, et);
+    enum err e;
 
-    if (e)
-        return e;
-    e = profile_measure(compute, c->state_folder, c->opts.memory_bytes, &profile, et);
-    compute_close(compute);
+    g->base_bytes = profile_base_bytes(c->state_folder);
+    e = measure_self(c, et);
     if (e)
         return e;
     snprintf(g->name, sizeof g->name, "%s", c->name);
@@ -627,8 +747,9 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
     g->n_threads = c->opts.n_threads;
     g->memory_bytes =
         c->opts.memory_bytes ? c->opts.memory_bytes : sys_available_bytes() / 100 * MEMORY_SHARE;
-    g->base_bytes = profile.base_bytes;
-    g->speed = profile.speed;
+    g->speed = weights_per_s(c, m->profile);
+    g->cap = c->opts.cap > 0 ? c->opts.cap : 100;
+    g->spare = c->opts.spare;
     m->up = true;
     return ERR_NONE;
 }
@@ -673,6 +794,7 @@ static void begin(struct cluster *c)
 
     CHECK(getrandom(opts.tag_key, sizeof opts.tag_key, 0) == sizeof opts.tag_key);
     c->core = core_new(&opts);
+    c->planner = planner_new(c->base, cluster_planner_done, c);
     c->codec = step_codec_new();
     c->tick = event_new(c->base, -1, EV_PERSIST, on_tick, c);
     c->core_timer = event_new(c->base, -1, 0, on_core_time, c);
@@ -766,6 +888,11 @@ void cluster_close(struct cluster *c)
         hub_close(c->hub);
     if (c->worker)
         worker_close(c->worker);
+    planner_close(c->planner);
+    planner_job_free(c->planned);
+    for (int i = 0; i < c->n_members; i++)
+        free(c->member[i].profile);
+    model_classes_fini(&c->classes);
     if (c->core)
         core_free(c->core);
     step_codec_free(c->codec);

@@ -43,10 +43,14 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
-    /* NULL: placed by speed and memory. Else as --split of run has it (split.h): device i of it is
+    int concurrency; /* streams the plan is made for; 0 = 1 */
+    bool equal;      /* LinguaLinked's baseline: equal segments on all devices */
+    const char *use, *without; /* names with commas between, or NULL: must take part, must not */
+    /* NULL: placed by the program (plan/place.h). Else as --split of run has it (split.h): device i of it is
      * the i-th in the roster that is here, the head first, and nothing runs before there are as
      * many. */
     const char *split;
+    int profile_windows, profile_window_ms; /* device/profile.h; 0 = as usual. Tests take less */
     int token_life_s; /* 0 = as link/token.h has it */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */

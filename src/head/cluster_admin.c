@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "head/cluster_impl.h"
+#include "head/plan_json.h"
 
 enum { BACKLOG = 16 };
 
@@ -90,6 +91,8 @@ void cluster_client_reply(struct cluster *c, const struct core_action *a)
     }
     result_encode(c->codec, &r, &f);
     link_send(cl->link, &f);
+    if (!a->code)
+        cluster_meter_reply(c, cl);
 }
 
 void cluster_client_stale(struct cluster *c, int client)
@@ -115,25 +118,30 @@ void cluster_tell_waiting(struct cluster *c)
 
 /* ---- questions that wait for members ---- */
 
-static void ask_later(struct client *cl, uint64_t number, bool is_trace, int wait_ms)
+static void ask_later(struct client *cl, uint64_t number, enum question_kind kind, json_t *what)
 {
     struct cluster *c = cl->cluster;
+    int64_t wait_ms = kind == ASK_TRACE ? TRACE_WAIT_MS : REPORT_WAIT_MS;
 
     for (int i = 0; i < QUESTIONS_MAX; i++) {
         struct question *q = &c->question[i];
 
-        if (q->client)
+        if (q->client || q->with_planner)
             continue;
-        *q = (struct question){cl, number, is_trace, clock_us() + (int64_t)wait_ms * 1000};
+        *q = (struct question){.client = cl,
+                               .number = number,
+                               .kind = kind,
+                               .what = what,
+                               .until_us = clock_us() + wait_ms * 1000};
         cluster_answer_questions(c, clock_us());
         return;
     }
+    json_decref(what);
     send_error(cl, number, ERR_LIMIT, "too many questions at once; ask again");
 }
 
-static void ask_reports(struct client *cl, uint64_t number)
+void cluster_ask_members(struct cluster *c)
 {
-    struct cluster *c = cl->cluster;
     struct wire_buf buf;
     struct frame_out f;
 
@@ -147,7 +155,14 @@ static void ask_reports(struct client *cl, uint64_t number)
         m->report_due = true;
         link_send(m->link, &f);
     }
-    ask_later(cl, number, false, REPORT_WAIT_MS);
+}
+
+/* What was measured since last time is taken in on the way. */
+static void ask_reports(struct client *cl, uint64_t number, enum question_kind kind, json_t *what)
+{
+    cluster_measure_begin(cl->cluster, clock_us());
+    cluster_ask_members(cl->cluster);
+    ask_later(cl, number, kind, what);
 }
 
 static void add_own_trace(struct cluster *c)
@@ -198,7 +213,54 @@ static void ask_trace(struct client *cl, uint64_t number, bool on)
     }
     add_own_trace(c);
     worker_trace(c->worker, false);
-    ask_later(cl, number, true, TRACE_WAIT_MS);
+    ask_later(cl, number, ASK_TRACE, NULL);
+}
+
+static void question_end(struct question *q)
+{
+    json_decref(q->what);
+    q->what = NULL;
+    q->client = NULL;
+}
+
+static void begin_plan(struct cluster *c, struct question *q)
+{
+    struct err_text et;
+    enum err e;
+
+    if (!q->what) /* it is with the planner already */
+        return;
+    e = cluster_ask_plan(c, q->what, q, &et);
+    if (e) {
+        send_error(q->client, q->number, e, et.text);
+        question_end(q);
+        return;
+    }
+    q->with_planner = true;
+    json_decref(q->what);
+    q->what = NULL;
+}
+
+void cluster_plan_answer(struct cluster *c, struct planner_job *job)
+{
+    struct question *q = job->about;
+    struct plan_json_opts opts;
+    json_t *o;
+
+    q->with_planner = false;
+    if (!q->client) /* who asked has gone */
+        return;
+    if (job->code) {
+        send_error(q->client, q->number, job->code, job->text.text);
+        question_end(q);
+        return;
+    }
+    opts = (struct plan_json_opts){.note = "live", .solve_ms = 1e3 * job->took_s};
+    o = plan_json(&job->draft->p, c->model, job->report, &opts);
+    json_object_set_new(o, "measured", cluster_measured_json(c));
+    json_object_set_new(o, "devices_file", plan_devices_json(&job->draft->p, c->model));
+    send_json(q->client, q->number, o);
+    question_end(q);
 }
 
 static void answer(struct cluster *c, struct question *q)
@@ -206,8 +268,12 @@ static void answer(struct cluster *c, struct question *q)
     struct client *cl = q->client;
     json_t *names, *o;
 
+    if (q->kind == ASK_PLAN) { /* stays until the planner is done */
+        begin_plan(c, q);
+        return;
+    }
     q->client = NULL;
-    if (!q->is_trace) {
+    if (q->kind == ASK_DEVICES) {
         send_json(cl, q->number, cluster_json(c));
         return;
     }
@@ -229,10 +295,11 @@ void cluster_answer_questions(struct cluster *c, int64_t now_us)
         reports = reports || (c->member[i].link && c->member[i].report_due);
         traces = traces || (c->member[i].link && c->member[i].trace_due);
     }
+    cluster_measure_end(c, now_us, !reports);
     for (int i = 0; i < QUESTIONS_MAX; i++) {
         struct question *q = &c->question[i];
 
-        if (q->client && (!(q->is_trace ? traces : reports) || now_us >= q->until_us))
+        if (q->client && (!(q->kind == ASK_TRACE ? traces : reports) || now_us >= q->until_us))
             answer(c, q);
     }
 }
@@ -345,7 +412,9 @@ static void take_question(struct client *cl, uint64_t number, const json_t *q)
     if (!what)
         send_error(cl, number, ERR_INPUT, "\"do\" is missing");
     else if (strcmp(what, "devices") == 0)
-        ask_reports(cl, number);
+        ask_reports(cl, number, ASK_DEVICES, NULL);
+    else if (strcmp(what, "plan") == 0)
+        ask_reports(cl, number, ASK_PLAN, json_deep_copy(q));
     else if (strcmp(what, "invite") == 0)
         do_invite(cl, number);
     else if (strcmp(what, "open") == 0)
@@ -399,6 +468,7 @@ static enum err take_ask(struct client *cl, const struct frame *f, struct err_te
                             .token = s.token,
                             .want = s.want};
     event.ask = &ask;
+    cluster_meter_ask(c, cl, s.n_rows);
     cluster_feed(c, &event);
     return ERR_NONE;
 }
@@ -411,7 +481,8 @@ static void client_end(struct client *cl)
 
     for (int i = 0; i < QUESTIONS_MAX; i++)
         if (c->question[i].client == cl)
-            c->question[i].client = NULL;
+            question_end(&c->question[i]);
+    cl->home_us = 0;
     cl->link = NULL;
     cl->n_slots = 0;
     cl->opening = false;
@@ -518,6 +589,8 @@ void cluster_local_close(struct cluster *c)
     }
     if (c->local_fd >= 0)
         close(c->local_fd);
+    for (int i = 0; i < QUESTIONS_MAX; i++)
+        json_decref(c->question[i].what);
     json_decref(c->trace_own);
     free(c->local_path);
 }

@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "head/cluster_impl.h"
-#include "head/split.h"
 
 /* ---- feeding the core ---- */
 
@@ -99,131 +98,6 @@ int epoch_device(const struct epoch *e, int member)
         if (e->member[d] == member)
             return d;
     return -1;
-}
-
-/* ---- solving ---- */
-
-/* Whom the core would like to use, as the placement sees them; [0] is the head. */
-static void describe(struct cluster *c, const int *candidates, int n, struct place_device *devices)
-{
-    for (int i = 0; i < n; i++) {
-        const struct member *m = &c->member[candidates[i]];
-        const struct wire_member *entry =
-            roster_find(c->roster, m->id ? &m->key : identity_key(c->identity));
-
-        devices[i] = (struct place_device){.name = m->able.name,
-                                           .memory_bytes = m->able.memory_bytes,
-                                           .base_bytes = m->able.base_bytes,
-                                           .speed = m->able.speed,
-                                           .mine = m->id == 0 || (entry && entry->mine)};
-    }
-}
-
-/* The place of a member in the roster, which outlives this program. */
-static int seat(const struct cluster *c, int member)
-{
-    const struct wire_member *entry = roster_find(c->roster, &c->member[member].key);
-
-    if (member == 0)
-        return -1;
-    return entry ? (int)(entry - roster_body(c->roster)->member) : WIRE_MEMBERS_MAX;
-}
-
-/* The candidates in the roster's order, so that the same devices get the same parts, whoever of
- * them was quicker to come back. */
-static void in_order(const struct cluster *c, const struct core_action *a, int *candidates)
-{
-    for (int i = 0; i < a->n; i++) {
-        int k = i;
-
-        for (; k > 0 && seat(c, candidates[k - 1]) > seat(c, a->members[i]); k--)
-            candidates[k] = candidates[k - 1];
-        candidates[k] = a->members[i];
-    }
-}
-
-/* After a start the devices of last time are waited for a while: a plan for the first to come would
- * have it fetch what the others hold. Until then the head answers alone, if it can. */
-static bool someone_is_expected(const struct cluster *c, struct err_text *who)
-{
-    const struct wire_roster_body *body = roster_body(c->roster);
-
-    for (int i = 0; c->expect_until_us && i < body->n; i++) {
-        const struct key_id *own = identity_key(c->identity);
-        bool here = memcmp(body->member[i].key, own->bytes, sizeof own->bytes) == 0;
-
-        for (int k = 1; k < c->n_members && !here; k++)
-            here = memcmp(body->member[i].key, c->member[k].key.bytes, WIRE_KEY_BYTES) == 0;
-        if (!here) {
-            (void)err_set(who, ERR_GONE, "waits for %s, which belongs here, to come back",
-                          body->member[i].name);
-            return true;
-        }
-    }
-    return false;
-}
-
-void cluster_expect(struct cluster *c, int64_t now_us)
-{
-    if (!c->expect_until_us || now_us < c->expect_until_us)
-        return;
-    c->expect_until_us = 0;
-    cluster_feed_member(c, CORE_CHANGED, 0, 0, ERR_NONE, NULL);
-}
-
-/* The plan the person wrote, over as many candidates as it names. */
-static enum err plan_as_told(const struct cluster *c, int n_candidates, struct placement *out,
-                             struct err_text *et)
-{
-    int n = c->problem.n_modules;
-    double *cost = mem_zalloc((size_t)n, sizeof *cost);
-    enum err e;
-
-    for (int i = 0; i < n; i++)
-        cost[i] = (double)c->modules[i].decode_bytes;
-    e = split_parse(c->opts.split, n, cost, &out->plan, et);
-    free(cost);
-    if (!e && out->plan.n_devices > n_candidates)
-        e = err_set(et, ERR_GONE, "the split names %d devices, and %d are here: %d more must join",
-                    out->plan.n_devices, n_candidates, out->plan.n_devices - n_candidates);
-    for (int d = 0; !e && d < out->plan.n_devices; d++)
-        out->used[d] = d;
-    return e;
-}
-
-static void solve(struct cluster *c, const struct core_action *a)
-{
-    struct place_device devices[MEMBERS_MAX];
-    struct placement *found = mem_zalloc(1, sizeof *found);
-    struct place_problem problem = c->problem;
-    struct core_event event = {.kind = CORE_PLANNED, .ticket = a->ticket};
-    int members[PLAN_DEVICES_MAX], candidates[MEMBERS_MAX];
-    struct err_text et = {{0}}, who;
-    bool expecting = someone_is_expected(c, &who);
-
-    CHECK(a->n >= 1 && a->n <= MEMBERS_MAX);
-    in_order(c, a, candidates);
-    problem.n_devices = expecting ? 1 : a->n;
-    describe(c, candidates, problem.n_devices, devices);
-    problem.device = devices;
-    if (candidates[0] == 0)
-        event.code = c->opts.split ? plan_as_told(c, problem.n_devices, found, &et)
-                                   : place_solve(&problem, found, &et);
-    else /* it failed to load its own part, and no cluster is without it */
-        event.code = err_set(&et, ERR_GONE, "%s cannot take part itself: %.400s", c->name,
-                             c->member[0].trouble);
-    if (event.code) {
-        event.text = expecting ? who.text : et.text;
-    } else {
-        event.plan = &found->plan;
-        event.members = members;
-        for (int d = 0; d < found->plan.n_devices; d++) {
-            members[d] = candidates[found->used[d]];
-            c->member[members[d]].planned_bytes = found->memory_bytes[d];
-        }
-    }
-    cluster_feed(c, &event);
-    free(found);
 }
 
 /* ---- an epoch ---- */
@@ -376,6 +250,7 @@ static void load(struct cluster *c, const struct core_action *a)
 
     CHECK(c->coming.number == a->epoch);
     *e = c->coming;
+    cluster_meter_epoch(c);
     for (int i = 1; i < c->n_members; i++) /* those without a part let go of the old one */
         if (c->member[i].link)
             send_load(&c->member[i], e->number, a->number);
@@ -544,7 +419,7 @@ static void act(void *user, const struct core_action *a)
 
     switch (a->kind) {
     case CORE_SOLVE:
-        solve(c, a);
+        cluster_solve(c, a);
         return;
     case CORE_ASSIGN:
         assign(c, a);

@@ -16,6 +16,7 @@
 #include "device/worker.h"
 #include "head/cluster.h"
 #include "head/core.h"
+#include "head/planner.h"
 #include "link/discover.h"
 #include "link/link.h"
 #include "link/roster.h"
@@ -28,7 +29,8 @@ enum {
     QUESTIONS_MAX = 16,
     REPORT_WAIT_MS = 400,
     TRACE_WAIT_MS = 3000,
-    PAIR_LOST_MAX = 3, /* then their steps go by the head for good */
+    PAIR_LOST_MAX = 3,  /* then their steps go by the head for good */
+    METER_STEPS = 1024, /* more than can be under way */
 };
 
 /* A device of the roster that was here at least once since we run; [0] is the head itself. */
@@ -48,6 +50,15 @@ struct member {
     int64_t rtt_us;             /* least seen; 0 = none yet */
     int64_t offset_us;          /* its clock minus ours, at that ping */
     uint64_t planned_bytes;     /* of its budget, by the last placement */
+
+    /* What it costs. */
+    struct wire_profile *profile; /* NULL: not known yet */
+    struct probe *probe;          /* while its link is being tried out */
+    bool probed;
+    uint64_t out_bytes_per_s, in_bytes_per_s; /* to it, from it; 0 = not known */
+    double factor;                /* what it takes over what its profile says */
+    double step_s;                /* beside computing, per step; 0 = not known */
+    struct wire_report report_then; /* when was last measured */
     bool report_due, trace_due; /* asked for, not yet come */
 };
 
@@ -61,6 +72,31 @@ struct epoch {
     uint8_t pair[PLAN_DEVICES_MAX][PLAN_DEVICES_MAX]; /* enum pair_state */
 };
 
+/* What two members found out about their link, from the first to the second. */
+struct pair_speed {
+    uint64_t rtt_us, out_bytes_per_s, in_bytes_per_s;
+};
+
+/* Since the last measuring, of steps of one row. */
+struct meter {
+    uint64_t home_sum_us, n_home; /* when they came home, added up */
+    int64_t token_us, client_us;  /* from result to result, from result to the next ask */
+    uint64_t n_tokens, n_client;
+    int64_t first_us, last_us;
+    int streams; /* most at once */
+};
+
+/* One generation by part, as it was and as it was thought to be. Stages and hops as in struct
+ * place_prediction. */
+struct measured {
+    uint32_t epoch; /* 0 = nothing yet */
+    int tokens, streams, n_stages;
+    double token_s, tokens_per_s, head_s;
+    bool has_hops;
+    double compute_s[PLAN_STAGES_MAX], stage_s[PLAN_STAGES_MAX], hop_s[PLAN_STAGES_MAX + 1];
+    struct place_prediction was;
+};
+
 /* A program of this machine. */
 struct client {
     struct cluster *cluster;
@@ -68,14 +104,18 @@ struct client {
     int n_slots;       /* 0: it only asks questions */
     bool opening;
     uint64_t open_number; /* of the question that opened it */
+    bool one_row;         /* its last ask */
+    int64_t asked_us, home_us;
 };
 
 /* A question whose answer waits for members to answer theirs. */
 struct question {
     struct client *client; /* NULL: free */
     uint64_t number;
-    bool is_trace;
+    enum question_kind { ASK_DEVICES, ASK_TRACE, ASK_PLAN } kind;
+    json_t *what; /* ASK_PLAN: the question, until it goes to the planner */
     int64_t until_us;
+    bool with_planner; /* whose answer will name this place: it is not given to another */
 };
 
 struct bulk_link {
@@ -104,8 +144,24 @@ struct cluster {
     int model_fd;
     struct bulk_store store;
     struct segment_opts segment;
+    struct model_classes classes;
     struct place_problem problem; /* all but the devices */
     struct place_module *modules;
+
+    struct planner *planner;
+    struct planner_job *planned; /* the last that the core was told; NULL: none */
+    struct err_text expected;    /* who is waited for, "" when nobody */
+    struct pair_speed speed[MEMBERS_MAX][MEMBERS_MAX];
+    double hop_extra_s[MEMBERS_MAX][MEMBERS_MAX]; /* measured on top of what a link's figures say */
+    double head_s;                                /* 0 = not known */
+
+    struct meter meter;
+    uint64_t one_row[METER_STEPS]; /* numbers of steps of one row that are under way */
+    int n_one_row;
+    int64_t measure_until_us; /* 0: no reports are awaited */
+    uint32_t measured_epoch;
+    struct measured measured;
+    double measured_step_s[PLAN_DEVICES_MAX]; /* as was thought, by plan's device */
 
     struct worker *worker;
     struct step_codec *codec;
@@ -147,9 +203,35 @@ int64_t cluster_token_life_us(const struct cluster *c);
 void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell);
 void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
 
-/* cluster_epoch.c */
+/* Lets the core count on it once it is known what it costs and how far away it is. */
+void cluster_member_known(struct member *m);
+
+/* cluster_plan.c */
 /* Plans for those who are there, when the devices of last time were waited for long enough. */
 void cluster_expect(struct cluster *c, int64_t now_us);
+/* The problem as these members make it; the caller's to free. members[0] is the head. */
+struct draft *cluster_draft(const struct cluster *c, const int *members, int n);
+void cluster_solve(struct cluster *c, const struct core_action *a); /* CORE_SOLVE */
+/* {"do": "plan"}: the job comes to cluster_plan_answer, with `about`. */
+MUST_CHECK enum err cluster_ask_plan(struct cluster *c, const json_t *q, void *about,
+                                     struct err_text *et);
+void cluster_planner_done(void *user, struct planner_job *job);
+
+/* cluster_measure.c */
+void cluster_meter_ask(struct cluster *c, struct client *cl, int n_rows);
+void cluster_meter_reply(struct cluster *c, struct client *cl);
+void cluster_meter_send(struct cluster *c, const struct step *s);
+void cluster_meter_home(struct cluster *c, uint64_t number);
+void cluster_meter_epoch(struct cluster *c);
+/* Asks for reports when a generation has just ended; end: they are there, or late. */
+void cluster_measure_begin(struct cluster *c, int64_t now_us);
+void cluster_measure_end(struct cluster *c, int64_t now_us, bool all_reported);
+/* The last generation by part, in the shape of a plan's "prediction", with what had been "predicted"
+ * for it before it began; null when nothing was measured of the plan that runs. compute_ms is a
+ * stage from arrival to departure. */
+json_t *cluster_measured_json(const struct cluster *c);
+
+/* cluster_epoch.c */
 /* Gives the core an event, now or when it is done with the one at hand. */
 void cluster_feed(struct cluster *c, const struct core_event *event);
 void cluster_feed_member(struct cluster *c, enum core_event_kind kind, int member, uint32_t epoch,
@@ -176,6 +258,10 @@ void cluster_tell_waiting(struct cluster *c);
 /* A member answered REPORT or TRACE, or is gone: questions may be answerable now. */
 void cluster_answer_questions(struct cluster *c, int64_t now_us);
 void cluster_take_trace(struct member *m, const struct wire_trace *t);
+/* Sends REPORT_ASK to everyone with a part. */
+void cluster_ask_members(struct cluster *c);
+/* A plan that was asked for. */
+void cluster_plan_answer(struct cluster *c, struct planner_job *job);
 
 /* cluster_json.c */
 /* records: [device, step, stage, rows, arrived, begun, ended, sent] as remote.h says. */

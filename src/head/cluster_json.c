@@ -22,6 +22,8 @@ static const char *member_state(const struct cluster *c, const struct member *m)
 
     if (m->id && !m->link)
         return *m->trouble ? "lost" : "offline";
+    if (!m->profile || m->probe)
+        return *m->trouble ? "failed" : "measuring";
     if (m->drained || !has_part)
         return p->phase == WIRE_PHASE_FAILED ? "failed" : "idle";
     switch (p->phase) {
@@ -94,6 +96,29 @@ static void add_work(json_t *o, const struct wire_report *r)
     json_object_set_new(o, "decode_ms", json_real(decode_ms));
     set_u64(o, "sent_bytes", r->sent_bytes);
     json_object_set_new(o, "sent_bytes_per_row", json_real(sent));
+    set_u64(o, "memory_free_bytes", r->memory_free);
+    set_u64(o, "storage_free_bytes", r->storage_free);
+    if (r->temperature_mc > 0)
+        json_object_set_new(o, "temperature_c", json_real(r->temperature_mc / 1000.0));
+    if (r->battery_percent >= 0 && r->memory_free > 0) { /* else it has reported nothing yet */
+        set_u64(o, "battery_percent", (uint64_t)r->battery_percent);
+        json_object_set_new(o, "charging", json_boolean(r->charging));
+    }
+}
+
+/* What the last plan thinks it computes per token; 0 when it has no part in it. */
+static double predicted_s(const struct cluster *c, int device)
+{
+    const struct planner_job *job = c->planned;
+    const struct plan *p = &c->running.plan;
+    double sum = 0;
+
+    if (device < 0 || !job || !job->report || job->found.plan.n_stages != p->n_stages)
+        return 0;
+    for (int s = 0; s < p->n_stages; s++)
+        if (p->stage[s].device == device)
+            sum += job->report->prediction.compute_s[s];
+    return sum;
 }
 
 static json_t *member_json(const struct cluster *c, const struct member *m, bool mine)
@@ -121,10 +146,15 @@ static json_t *member_json(const struct cluster *c, const struct member *m, bool
     set_u64(o, "planned_bytes", m->planned_bytes);
     set_u64(o, "base_bytes", m->able.base_bytes);
     set_u64(o, "speed", m->able.speed);
+    set_u64(o, "cap_percent", (uint64_t)m->able.cap);
+    json_object_set_new(o, "spare", json_boolean(m->able.spare));
+    json_object_set_new(o, "predicted_ms", json_real(1e3 * predicted_s(c, device)));
     set_u64(o, "received_bytes", p->received);
     set_u64(o, "done", p->done);
     set_u64(o, "total", p->total);
     json_object_set_new(o, "rtt_ms", json_real((double)m->rtt_us / 1000));
+    set_u64(o, "out_bytes_per_s", m->out_bytes_per_s);
+    set_u64(o, "in_bytes_per_s", m->in_bytes_per_s);
     set_text(o, "security", m->id == 0 ? "this program" : m->link ? link_security(m->link) : "");
     add_work(o, &m->report);
     json_object_set_new(o, "hops", hops_of(c, m));
@@ -174,6 +204,42 @@ static const char *state_name(enum core_state s)
     return "?";
 }
 
+/* What the last plan promises, and who is not in it and why; null when there is none. */
+static json_t *plan_summary(const struct cluster *c)
+{
+    const struct planner_job *job = c->planned;
+    json_t *o, *left = json_array();
+    char limit[256];
+
+    if (!job || !job->report) {
+        json_decref(left);
+        return json_null();
+    }
+    report_limit_text(&job->draft->p, job->report, limit, sizeof limit);
+    for (int i = 0; i < job->draft->p.n_devices; i++) {
+        const struct report_device *d = &job->report->device[i];
+
+        if (d->used)
+            continue;
+        o = json_object();
+        set_text(o, "name", job->draft->name[i]);
+        json_object_set_new(o, "tokens_per_s_with_it", json_real(d->other_tokens_per_s));
+        set_text(o, "why", d->why.text);
+        json_array_append_new(left, o);
+    }
+    o = json_object();
+    set_u64(o, "concurrency", (uint64_t)job->draft->p.concurrency);
+    json_object_set_new(o, "ms_per_token", json_real(1e3 * job->report->prediction.token_s));
+    json_object_set_new(o, "tokens_per_s", json_real(job->report->prediction.tokens_per_s));
+    json_object_set_new(o, "ttft_ms", json_real(1e3 * job->report->prediction.ttft_s));
+    set_u64(o, "prompt", (uint64_t)job->draft->p.prompt);
+    set_text(o, "limit", limit);
+    json_object_set_new(o, "gap_percent", json_real(100 * job->found.gap));
+    json_object_set_new(o, "stayed", json_boolean(job->stayed));
+    json_object_set_new(o, "left_out", left);
+    return o;
+}
+
 json_t *cluster_json(const struct cluster *c)
 {
     const struct wire_roster_body *body = roster_body(c->roster);
@@ -206,6 +272,8 @@ json_t *cluster_json(const struct cluster *c)
                               m ? member_json(c, m, w->mine || m->id == 0) : absent_json(w));
     }
     json_object_set_new(o, "devices", devices);
+    json_object_set_new(o, "plan", plan_summary(c));
+    json_object_set_new(o, "measured", cluster_measured_json(c));
     return o;
 }
 

@@ -28,6 +28,7 @@ void cluster_send_step(struct cluster *c, const struct step *s)
     int device = c->running.plan.stage[s->stage].device;
     struct frame_out f;
 
+    cluster_meter_send(c, s);
     step_encode(c->codec, s, &f);
     if (device == 0) {
         uint8_t *bytes = mem_alloc(f.total);
@@ -59,6 +60,7 @@ static enum err take_result(struct cluster *c, int member, const struct frame *f
         return err_set(et, ERR_PROTO, "a result from a device that does not hold `output`");
     if (!r.code && r.width != model_shape(c->model)->n_vocab)
         return err_set(et, ERR_PROTO, "a result with %d logits per row", r.width);
+    cluster_meter_home(c, r.number);
     event.epoch = r.epoch;
     event.number = r.number;
     event.code = r.code;

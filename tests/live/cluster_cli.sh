@@ -111,7 +111,7 @@ bad_tokens() {
 
 head_starts() {
     "$lingua" serve --state head --name "the head" --listen 127.0.0.1:0 --no-announce \
-        --threads 1 </dev/null >head.out 2>head.err &
+        --threads 1 --equal </dev/null >head.out 2>head.err &
     head=$!
     pids+=("$head")
     until_so "the head" devices_json || exit 1

@@ -167,6 +167,10 @@ void town_open(struct town *t, const struct town_opts *opts, bool wait)
                              .kv = opts->kv,
                              .want_private = opts->want_private,
                              .split = opts->split,
+                             /* Everybody has a part, whatever each was measured at. */
+                             .equal = !opts->split && !opts->want_private && !opts->node_memory,
+                             .profile_windows = 1,
+                             .profile_window_ms = 1,
                              .invited = on_invited,
                              .user = t};
     struct err_text et;

@@ -2,7 +2,7 @@
 // which go when the test is over. What they said is shown when it has failed.
 import { spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync,
-    rmSync, statSync } from 'node:fs';
+    renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeModel } from './gguf.mjs';
@@ -167,14 +167,21 @@ class Rig {
         return p;
     }
 
-    async serve({ model, args = [], threads = 1, machine,
+    // plan: by what devices cost. Else in equal parts, so that everybody has one, whatever the
+    // machine was doing while it was measured.
+    async serve({ model, args = [], threads = 1, machine, 
+        plan = args.some(a => /^--(split|private|memory)$/.test(a)),
         listen = machine === undefined ? '127.0.0.1:0' : `${machineAddress(machine)}:0` } = {}) {
+        if (!plan)
+            args = ['--equal', ...args];
+        this.sameSpeed('head', `${work}/profile`);
         this.head = this.start('head', ['serve', model, '--state', this.state('head'), '--name',
             'head', '--listen', listen, '--no-announce', '--threads', String(threads), '--verbose',
             ...args], {}, machine);
         await this.head.says(/reached at (\S+),/);
         await until(() => existsSync(`${this.state('head')}/head.sock`), 'the head\'s socket');
         this.address = /reached at (\S+),/.exec(this.head.err)[1];
+        this.keepSpeed();
         return this.head;
     }
 
@@ -211,12 +218,18 @@ class Rig {
     }
 
     // All run on one machine, so all are as fast as the head, whatever else the machine did while
-    // each measured itself: so plans do not depend on luck, and everybody has a part.
-    sameSpeed(name) {
-        if (existsSync(`${this.state(name)}/profile`))
+    // each measured itself: so plans do not depend on luck. And measuring takes seconds: what one
+    // test's head found out is kept for the others.
+    sameSpeed(name, from = `${this.state('head')}/profile`) {
+        if (existsSync(`${this.state(name)}/profile`) || !existsSync(from))
             return;
         mkdirSync(this.state(name), { recursive: true, mode: 0o700 });
-        copyFileSync(`${this.state('head')}/profile`, `${this.state(name)}/profile`);
+        copyFileSync(from, `${this.state(name)}/profile`);
+    }
+    keepSpeed() {
+        const own = `${work}/profile.${process.pid}`;
+        copyFileSync(`${this.state('head')}/profile`, own);
+        renameSync(own, `${work}/profile`);
     }
 
     // Pairs the device when it has no token yet; address: another way to the head.
