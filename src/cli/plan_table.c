@@ -32,7 +32,10 @@ static bool is(const json_t *o, const char *key)
 
 static const char *ms_of(double ms, char buf[NUM_MAX])
 {
-    snprintf(buf, NUM_MAX, ms < 1 ? "%.2f" : ms < 100 ? "%.1f" : "%.0f", ms);
+    if (ms < 0.005)
+        snprintf(buf, NUM_MAX, "0");
+    else
+        snprintf(buf, NUM_MAX, ms < 0.995 ? "%.2f" : ms < 99.95 ? "%.1f" : "%.0f", ms);
     return buf;
 }
 

@@ -189,7 +189,12 @@ static double number_at(const json_t *list, int i)
 /* Three digits that matter. */
 static const char *ms_text(char buf[32], double ms)
 {
-    snprintf(buf, 32, ms < 1 ? "%.2f ms" : ms < 100 ? "%.1f ms" : "%.0f ms", ms);
+    if (ms < 0.005)
+        snprintf(buf, 32, "0 ms");
+    else if (ms < 999.5)
+        snprintf(buf, 32, ms < 0.995 ? "%.2f ms" : ms < 99.95 ? "%.1f ms" : "%.0f ms", ms);
+    else
+        snprintf(buf, 32, "%.*f s", ms < 99950, ms / 1000);
     return buf;
 }
 
@@ -335,7 +340,7 @@ static void draw_model(struct drawing *d, double y)
         put_box(&d->t, MARGIN + x, y, w - 1, BAR_H, NULL, colour_of(n->colour));
         if (w > 40)
             put_text(&d->t, MARGIN + x + w / 2, y + 19, "in mid", remote_text(n->device, "name"),
-                     (int)(w / 6.6));
+                     (int)(w / 7.4));
     }
 }
 
@@ -364,9 +369,10 @@ static void draw_memory(struct drawing *d, const struct node *n, double x, doubl
     else
         snprintf(line, sizeof line, "%s memory, no limit", bytes_text(a, planned));
     put_text(&d->t, x, y, "soft small", line, 34);
+    if (!(budget > 0))
+        return;
     put_box(&d->t, x, y + 5, w, 5, "track", NULL);
-    if (budget > 0)
-        put_box(&d->t, x, y + 5, w * fmin(planned / budget, 1), 5, NULL, colour_of(n->colour));
+    put_box(&d->t, x, y + 5, w * fmin(planned / budget, 1), 5, NULL, colour_of(n->colour));
 }
 
 static void draw_stage(struct drawing *d, const struct node *n, double x, double y)
@@ -391,17 +397,17 @@ static void draw_card(struct drawing *d, int i, double top)
 {
     const struct node *n = &d->node[i];
     double x = card_x(i), y = card_y(i, top);
-    char line[160];
+    const char *role = n->again                                           ? "again"
+                       : json_is_true(json_object_get(n->device, "head")) ? "head"
+                                                                          : "";
 
     put(&d->t, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"%d\" rx=\"8\" class=\"card\"/>\n",
         x, y, CARD_W, CARD_H);
     put(&d->t, "<path d=\"M%.1f %.1fv-%d\" stroke=\"%s\" stroke-width=\"4\"/>\n", x + 2,
         y + CARD_H - 9, CARD_H - 18, colour_of(n->colour));
-    snprintf(line, sizeof line, "%.140s%s", remote_text(n->device, "name"),
-             n->again                                           ? " (again)"
-             : json_is_true(json_object_get(n->device, "head")) ? " (head)"
-                                                                : "");
-    put_text(&d->t, x + 14, y + 25, "ink name", line, 20);
+    put(&d->t, "<text x=\"%.1f\" y=\"%.1f\" class=\"ink name\">", x + 14, y + 25);
+    put_words(&d->t, remote_text(n->device, "name"), *role ? 13 : 17);
+    put(&d->t, " <tspan class=\"soft small\">%s</tspan></text>\n", role);
     if (n->stage)
         draw_stage(d, n, x, y);
     else
@@ -472,7 +478,7 @@ static void draw_part(struct drawing *d, double *x, double y, double w, const ch
 {
     put_box(&d->t, *x, y, w - 0.6, BAR_H, class, class ? NULL : colour_of(device));
     if (name && w > 40)
-        put_text(&d->t, *x + w / 2, y + 19, "in mid", name, (int)(w / 6.6));
+        put_text(&d->t, *x + w / 2, y + 19, "in mid", name, (int)(w / 7.4));
     *x += w;
 }
 
