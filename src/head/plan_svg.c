@@ -316,9 +316,9 @@ static void draw_head(struct drawing *d)
              remote_text(model, "quantisation"));
     put_text(&d->t, MARGIN, 44, "ink big", line, 70);
     snprintf(line, sizeof line,
-             "%.3g tokens/s for %.0f stream%s; %s per token, first token after %s for a prompt of "
+             "%.*f tokens/s for %.0f stream%s; %s per token, first token after %s for a prompt of "
              "%.0f",
-             per_s, streams, streams == 1 ? "" : "s",
+             per_s < 9.995 ? 2 : per_s < 99.95, per_s, streams, streams == 1 ? "" : "s",
              ms_text(ms, number(d->prediction, "ms_per_token")),
              ms_text(ttft, number(d->prediction, "ttft_ms")), number(d->doc, "prompt"));
     put_text(&d->t, MARGIN, 68, "ink", line, 150);
