@@ -172,18 +172,20 @@ static void put_box(struct text *t, double x, double y, double w, double h, cons
 
 /* ---- what the document says ---- */
 
+/* Sums of these are finite, too. */
+static double bounded(double v)
+{
+    return v > 0 ? fmin(v, 1e15) : 0;
+}
+
 static double number(const json_t *o, const char *key)
 {
-    double v = json_number_value(json_object_get(o, key));
-
-    return isfinite(v) && v > 0 ? v : 0;
+    return bounded(json_number_value(json_object_get(o, key)));
 }
 
 static double number_at(const json_t *list, int i)
 {
-    double v = json_number_value(json_array_get(list, (size_t)i));
-
-    return isfinite(v) && v > 0 ? v : 0;
+    return bounded(json_number_value(json_array_get(list, (size_t)i)));
 }
 
 /* Three digits that matter. */
