@@ -151,8 +151,10 @@ static void plan_say(struct serve *s, const json_t *all)
     if (!json_is_object(plan))
         return;
     if (n > 1)
-        bars_say(&s->bars, "predicted: %.1f tokens/s for %u answers at once (%.1f ms per token "
-                 "for one alone); %s", per_s, n, ms, remote_text(plan, "limit"));
+        bars_say(&s->bars,
+                 "predicted: %.1f tokens/s for %u answers at once (%.1f ms per token "
+                 "for one alone); %s",
+                 per_s, n, ms, remote_text(plan, "limit"));
     else
         bars_say(&s->bars, "predicted: %.1f ms per token, %.1f tokens/s; %s", ms, per_s,
                  remote_text(plan, "limit"));
@@ -161,12 +163,12 @@ static void plan_say(struct serve *s, const json_t *all)
         double with = json_number_value(json_object_get(d, "tokens_per_s_with_it"));
 
         if (with > 0)
-            bars_say(&s->bars, "%s is left out: with it %.1f instead of %.1f tokens/s "
-                     "(serve --use %s takes it in)", remote_text(d, "name"), with, per_s,
-                     remote_text(d, "name"));
+            bars_say(&s->bars,
+                     "%s is left out: with it %.1f instead of %.1f tokens/s "
+                     "(serve --use %s takes it in)",
+                     remote_text(d, "name"), with, per_s, remote_text(d, "name"));
         else
-            bars_say(&s->bars, "%s is left out: %s", remote_text(d, "name"),
-                     remote_text(d, "why"));
+            bars_say(&s->bars, "%s is left out: %s", remote_text(d, "name"), remote_text(d, "why"));
     }
 }
 

@@ -172,18 +172,20 @@ static void put_box(struct text *t, double x, double y, double w, double h, cons
 
 /* ---- what the document says ---- */
 
+/* Sums of these are finite, too. */
+static double bounded(double v)
+{
+    return v > 0 ? fmin(v, 1e15) : 0;
+}
+
 static double number(const json_t *o, const char *key)
 {
-    double v = json_number_value(json_object_get(o, key));
-
-    return isfinite(v) && v > 0 ? v : 0;
+    return bounded(json_number_value(json_object_get(o, key)));
 }
 
 static double number_at(const json_t *list, int i)
 {
-    double v = json_number_value(json_array_get(list, (size_t)i));
-
-    return isfinite(v) && v > 0 ? v : 0;
+    return bounded(json_number_value(json_array_get(list, (size_t)i)));
 }
 
 /* Three digits that matter. */
@@ -316,9 +318,9 @@ static void draw_head(struct drawing *d)
              remote_text(model, "quantisation"));
     put_text(&d->t, MARGIN, 44, "ink big", line, 70);
     snprintf(line, sizeof line,
-             "%.3g tokens/s for %.0f stream%s; %s per token, first token after %s for a prompt of "
+             "%.*f tokens/s for %.0f stream%s; %s per token, first token after %s for a prompt of "
              "%.0f",
-             per_s, streams, streams == 1 ? "" : "s",
+             per_s < 9.995 ? 2 : per_s < 99.95, per_s, streams, streams == 1 ? "" : "s",
              ms_text(ms, number(d->prediction, "ms_per_token")),
              ms_text(ttft, number(d->prediction, "ttft_ms")), number(d->doc, "prompt"));
     put_text(&d->t, MARGIN, 68, "ink", line, 150);

@@ -233,11 +233,11 @@ static void test_sentences(void **state)
     struct world *w = world_new();
     (void)state;
 
-    says(w, "single stream: laptop computes 16 of 41.3 ms per token");
+    says(w, "single stream: laptop computes 16 of 42 ms per token");
     w->link[1 * DEVICES + 2].latency_s = 0.1;
-    says(w, "single stream: the way from pc to phone takes 101 of 140 ms per token");
+    says(w, "single stream: the way from pc to phone takes 101 of 141 ms per token");
     w->p.head_s = 0.3;
-    says(w, "single stream: sampling on laptop takes 300 of 440 ms per token");
+    says(w, "single stream: sampling on laptop takes 300 of 441 ms per token");
     w->p.concurrency = 2;
     says(w, "2 streams: a step of 1 row must come home before the next can go; sampling on laptop "
             "takes 300 of its 440 ms");
