@@ -612,12 +612,12 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
     struct member *m = member_new(c, identity_key(c->identity));
     struct wire_greet *g = &m->able;
     struct compute *compute;
-    struct profile profile;
     enum err e = compute_open(c->opts.n_threads, &compute, et);
 
     if (e)
         return e;
-    e = profile_measure(compute, c->state_folder, c->opts.memory_bytes, &profile, et);
+    g->base_bytes = profile_base_bytes(c->state_folder);
+    e = profile_speed(compute, c->state_folder, c->opts.memory_bytes, &g->speed, et);
     compute_close(compute);
     if (e)
         return e;
@@ -627,8 +627,6 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
     g->n_threads = c->opts.n_threads;
     g->memory_bytes =
         c->opts.memory_bytes ? c->opts.memory_bytes : sys_available_bytes() / 100 * MEMORY_SHARE;
-    g->base_bytes = profile.base_bytes;
-    g->speed = profile.speed;
     m->up = true;
     return ERR_NONE;
 }
