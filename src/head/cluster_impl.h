@@ -12,6 +12,7 @@
 #include <openssl/crypto.h>
 
 #include "device/bulk.h"
+#include "device/probe.h"
 #include "device/profile.h"
 #include "device/worker.h"
 #include "head/cluster.h"
@@ -44,8 +45,12 @@ struct member {
     struct wire_phase phase;   /* of the newest epoch it was given a part in */
     struct wire_phase running; /* its last word on the one that runs: ready */
     struct wire_report report;
-    int64_t heard_us;           /* the last sign of life */
-    int64_t rtt_us;             /* least seen; 0 = none yet */
+    int64_t heard_us;         /* the last sign of life */
+    struct probe *probe;      /* of its link, which lives as long */
+    int64_t rtt_us;           /* least seen by pings and probe; 0 = none yet */
+    uint64_t out_bytes_per_s; /* to it and from it, as the probe saw it; 0 = not known */
+    uint64_t in_bytes_per_s;
+    int64_t ping_us;            /* least round trip of a ping; 0 = none yet */
     int64_t offset_us;          /* its clock minus ours, at that ping */
     uint64_t planned_bytes;     /* of its budget, by the last placement */
     bool report_due, trace_due; /* asked for, not yet come */
@@ -59,6 +64,11 @@ struct epoch {
     struct plan plan;
     int member[PLAN_DEVICES_MAX];
     uint8_t pair[PLAN_DEVICES_MAX][PLAN_DEVICES_MAX]; /* enum pair_state */
+};
+
+/* How quick the link from one member to another is, as the two measured it; 0 = not known. */
+struct pair_speed {
+    uint64_t rtt_us, out_bytes_per_s, in_bytes_per_s;
 };
 
 /* A program of this machine. */
@@ -119,6 +129,8 @@ struct cluster {
     struct epoch running, coming;
     uint8_t n_lost[MEMBERS_MAX]
                   [MEMBERS_MAX]; /* links between two members that broke; [less][more] */
+
+    struct pair_speed speed[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to], neither the head */
 
     struct client client[CORE_CLIENTS_MAX];
     struct question question[QUESTIONS_MAX];

@@ -203,9 +203,11 @@ struct wire_profile {
     uint64_t cost_ps[WIRE_CLASSES_MAX][WIRE_COSTS]; /* picoseconds */
 };
 
-/* How quick a link is. ECHO is answered by ECHOED with the same number at once. A burst is some
- * BURST frames with payloads, back to back, `left` counting down to 0; the one who gets the last
- * answers BURST_TOOK: the bytes that came after the first frame and how long they took. */
+/* How quick a link is (device/probe.h has the whole story). ECHO is answered by ECHOED with the
+ * same number at once, and with `left` not 0 by a burst of so many frames behind it. A burst is some
+ * BURST frames with payloads, back to back, `left` counting down to 0; who gets the last of one it
+ * has not asked for answers BURST_TOOK: the bytes that came after the first frame and how long they
+ * took. */
 enum wire_probe_kind {
     WIRE_PROBE_ECHO = 1,
     WIRE_PROBE_ECHOED,

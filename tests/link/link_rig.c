@@ -60,6 +60,8 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
         }
         e->next++;
     }
+    if (e->frame_hook)
+        e->frame_hook(e, f);
     call(e, RIG_FRAME);
 }
 

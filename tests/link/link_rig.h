@@ -28,6 +28,8 @@ struct end {
     enum err err;
     char why[ERR_TEXT_MAX];
     void (*hook)(struct end *e, enum rig_call call);
+    void (*frame_hook)(struct end *e, const struct frame *f); /* before that, with the frame */
+    void *user;                                               /* the test's */
 };
 
 struct rig {
