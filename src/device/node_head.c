@@ -30,8 +30,8 @@ static void fill_greet(const struct node *n, struct wire_greet *g)
         snprintf(g->kind, sizeof g->kind, "%.40s %.40s", u.machine, u.sysname);
     g->n_threads = n->n_threads;
     g->memory_bytes = n->memory_bytes;
-    g->base_bytes = n->profile.base_bytes;
-    g->speed = n->profile.speed;
+    g->base_bytes = n->base_bytes;
+    g->speed = n->speed;
     g->port = n->port;
     g->roster = roster_version(n->roster);
 }

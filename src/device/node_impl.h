@@ -151,8 +151,7 @@ struct node {
     char *folder, *own_address; /* of the head, as the person said; or NULL */
     char own_name[WIRE_NAME_MAX];
     int n_threads, lock_fd, port;
-    uint64_t memory_bytes;
-    struct profile profile;
+    uint64_t memory_bytes, base_bytes, speed;
     struct identity *identity;
     struct hub *hub;
     struct cache *cache;

@@ -748,7 +748,7 @@ static enum err measure_self(struct cluster *c, struct err_text *et)
     enum err e;
 
     m->profile = mem_zalloc(1, sizeof *m->profile);
-    if (profile_recall(c->state_folder, c->classes.id, c->opts.n_threads, m->profile))
+    if (profile_recall(c->state_folder, c->classes.id, c->classes.n, c->opts.n_threads, m->profile))
         return ERR_NONE;
     log_say(&c->opts.log, "cluster", "measuring how fast this device is with such a model");
     e = compute_open(c->opts.n_threads, &compute, et);
