@@ -181,7 +181,7 @@ struct node {
     struct epoch *was;  /* until now has taken its place in the worker */
     struct epoch *loading;
     struct giver *givers;
-    struct known_speed speed[SPEEDS_MAX];
+    struct known_speed link_speed[SPEEDS_MAX];
     uint8_t checked_model[WIRE_KEY_BYTES];
     uint8_t *checked; /* (n_checked) the worker's while it loads */
     int n_checked;

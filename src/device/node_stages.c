@@ -118,14 +118,14 @@ static void begin_beat(struct neighbour *nb)
  */
 static struct known_speed *speed_of(struct node *n, const struct link *l)
 {
-    struct known_speed *oldest = &n->speed[0];
+    struct known_speed *oldest = &n->link_speed[0];
 
     for (int i = 0; i < SPEEDS_MAX; i++) {
-        if (n->speed[i].at_us && key_id_equal(&n->speed[i].key, link_peer(l)) &&
-            strcmp(n->speed[i].address, link_peer_address(l)) == 0)
-            return &n->speed[i];
-        if (n->speed[i].at_us < oldest->at_us)
-            oldest = &n->speed[i];
+        if (n->link_speed[i].at_us && key_id_equal(&n->link_speed[i].key, link_peer(l)) &&
+            strcmp(n->link_speed[i].address, link_peer_address(l)) == 0)
+            return &n->link_speed[i];
+        if (n->link_speed[i].at_us < oldest->at_us)
+            oldest = &n->link_speed[i];
     }
     *oldest = (struct known_speed){.key = *link_peer(l)};
     snprintf(oldest->address, sizeof oldest->address, "%s", link_peer_address(l));
