@@ -665,6 +665,8 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
     g->n_threads = c->opts.n_threads;
     g->memory_bytes =
         c->opts.memory_bytes ? c->opts.memory_bytes : sys_available_bytes() / 100 * MEMORY_SHARE;
+    g->cap = c->opts.cap ? c->opts.cap : 100;
+    g->spare = c->opts.spare;
     m->up = true;
     return ERR_NONE;
 }

@@ -43,6 +43,8 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
+    int cap;    /* percent of the time this device may be busy, 1..100; 0 = 100 */
+    bool spare; /* it is to hold only what it must, or where it helps much */
     /* NULL: placed by speed and memory. Else as --split of run has it (split.h): device i of it is
      * the i-th in the roster that is here, the head first, and nothing runs before there are as
      * many. */

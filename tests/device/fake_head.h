@@ -25,6 +25,8 @@ struct fake_member {
     int n_state[WIRE_LINK_LOST + 1]; /* LINK reports */
     int n_greets, n_pongs, n_left, n_reports, n_traces, n_trace_records;
     struct wire_report report;
+    int n_profiles;
+    struct wire_profile profile;
 };
 
 struct fake_giver {
