@@ -240,7 +240,7 @@ static void test_sentences(void **state)
     says(w, "single stream: sampling on laptop takes 300 of 441 ms per token");
     w->p.concurrency = 2;
     says(w, "2 streams: a step of 1 row must come home before the next can go; sampling on laptop "
-            "takes 300 of its 440 ms");
+            "takes 300 of its 441 ms");
     w->p.head_s = 0;
     w->link[1 * DEVICES + 2].latency_s = 1e-3;
     w->p.concurrency = 8;
