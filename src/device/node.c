@@ -128,7 +128,8 @@ static enum err measure(struct node *n, const struct node_opts *opts, struct err
 
     if (e)
         return e;
-    e = profile_measure(c, opts->state_folder, opts->memory_bytes, &n->profile, et);
+    n->base_bytes = profile_base_bytes(opts->state_folder);
+    e = profile_speed(c, opts->state_folder, opts->memory_bytes, &n->speed, et);
     compute_close(c);
     n->memory_bytes = opts->memory_bytes ? opts->memory_bytes : sys_available_bytes() / 10 * 7;
     return e;

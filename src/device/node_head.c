@@ -30,8 +30,8 @@ static void fill_greet(const struct node *n, struct wire_greet *g)
         snprintf(g->kind, sizeof g->kind, "%.40s %.40s", u.machine, u.sysname);
     g->n_threads = n->n_threads;
     g->memory_bytes = n->memory_bytes;
-    g->base_bytes = n->profile.base_bytes;
-    g->speed = n->profile.speed;
+    g->base_bytes = n->base_bytes;
+    g->speed = n->speed;
     g->port = n->port;
     g->roster = roster_version(n->roster);
 }
@@ -123,6 +123,8 @@ void head_found(struct node *n, const char *address)
 static void forget_link(struct node *n)
 {
     n->head = NULL;
+    probe_free(n->head_probe);
+    n->head_probe = NULL;
     n->head_open = n->roster_fresh = n->pairing = false;
     (void)event_del(n->silence);
     epoch_head_lost(n);
@@ -246,12 +248,21 @@ static void keep_known(struct node *n)
         log_say(&n->log, "node", "what cluster this is could not be kept: %s", et.text);
 }
 
+/* Never: the head asks, and this side only answers. */
+static void on_probed(void *user, bool ok, const struct probe_result *r)
+{
+    (void)user;
+    (void)ok;
+    (void)r;
+}
+
 static void on_opened(void *user, struct link *l, const struct wire_welcome *welcome)
 {
     struct node *n = user;
     bool changed = strcmp(n->known.head_name, welcome->name) != 0;
 
     n->head_open = true;
+    n->head_probe = probe_new(n->base, l, on_probed, n);
     n->silent_looks = 0;
     event_add(n->silence, &(struct timeval){SILENCE_LOOK_MS / 1000, SILENCE_LOOK_MS % 1000 * 1000});
     memcpy(n->known.head_name, welcome->name, sizeof n->known.head_name);
@@ -426,6 +437,9 @@ static enum err take_order(struct node *n, const struct frame *f, struct err_tex
         break;
     case FRAME_STEP:
         e = epoch_step(n, f, et);
+        break;
+    case FRAME_PROBE:
+        e = probe_frame(n->head_probe, f, et);
         break;
     case FRAME_REPORT_ASK:
         report(n);

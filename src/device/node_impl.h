@@ -13,6 +13,7 @@
 
 #include "device/bulk.h"
 #include "device/node.h"
+#include "device/probe.h"
 #include "device/profile.h"
 #include "device/worker.h"
 #include "link/identity.h"
@@ -34,6 +35,8 @@ enum {
     CHECKS_MAX = 3, /* of the cache's parts for one epoch, each but the first after fetching anew */
     GIVERS_MAX = 16, /* devices that fetch from here at once */
     ADDRESSES_MAX = 8,
+    SPEEDS_MAX = 32,        /* links whose speed is remembered, */
+    SPEED_KEPT_S = 10 * 60, /* so long: a change of epoch is to be quick */
 };
 
 /* ---- what it remembers (the file `cluster`) ---- */
@@ -73,6 +76,7 @@ MUST_CHECK enum err folder_lock(const char *folder, int *fd, struct err_text *et
 enum neighbour_state {
     NEIGHBOUR_IDLE, /* nothing is known yet, or it is lost */
     NEIGHBOUR_DIALLING,
+    NEIGHBOUR_PROBING, /* the link stands; how quick it is is being measured */
     NEIGHBOUR_DIRECT,
     NEIGHBOUR_RELAYED,
 };
@@ -82,10 +86,11 @@ struct neighbour {
     int device;
     const struct wire_peer *peer; /* the epoch's; NULL when the head did not say who it is */
     enum neighbour_state state;
-    struct link *link;   /* while DIALLING or DIRECT */
+    struct link *link;   /* while DIALLING, PROBING or DIRECT */
+    struct probe *probe; /* while PROBING or DIRECT */
     const char *address; /* DIALLING: those not tried yet, in peer->addresses */
-    struct event *timer; /* DIALLING: enough of this address; DIRECT: time for a PING */
-    int silent;          /* DIRECT: PINGs since anything moved */
+    struct event *timer; /* DIALLING: enough of this address; else: time for a PING */
+    int silent;          /* PINGs since anything moved */
 };
 
 /* What the worker's thread looks at before it loads, alone. */
@@ -122,6 +127,14 @@ struct epoch {
     int64_t phase_us; /* when progress was last told */
 };
 
+/* What a probe of the link with a neighbour found. */
+struct known_speed {
+    struct key_id key;
+    char address[ADDRESS_MAX]; /* another may be another network */
+    int64_t at_us;             /* 0: free */
+    struct probe_result speed; /* all 0: it did not answer */
+};
+
 struct giver {
     struct giver *next;
     struct node *node;
@@ -138,8 +151,7 @@ struct node {
     char *folder, *own_address; /* of the head, as the person said; or NULL */
     char own_name[WIRE_NAME_MAX];
     int n_threads, lock_fd, port;
-    uint64_t memory_bytes;
-    struct profile profile;
+    uint64_t memory_bytes, base_bytes, speed;
     struct identity *identity;
     struct hub *hub;
     struct cache *cache;
@@ -155,6 +167,7 @@ struct node {
 
     /* The link to the head. */
     struct link *head;
+    struct probe *head_probe; /* while it is open: the head asks, we answer */
     bool head_open, pairing;
     bool roster_fresh; /* the head of this link has sent its roster: it is no old one */
     char dialled[ADDRESS_MAX];
@@ -168,6 +181,7 @@ struct node {
     struct epoch *was;  /* until now has taken its place in the worker */
     struct epoch *loading;
     struct giver *givers;
+    struct known_speed link_speed[SPEEDS_MAX];
     uint8_t checked_model[WIRE_KEY_BYTES];
     uint8_t *checked; /* (n_checked) the worker's while it loads */
     int n_checked;

@@ -17,7 +17,7 @@
 #include <malloc.h>
 #endif
 
-enum { PROGRESS_EVERY_US = 100000 };
+enum { PROGRESS_EVERY_US = 100000, OWN_STAGES_MAX = 2 };
 
 /* Buffers are used again, so that a decode step allocates nothing; what is kept idle is bounded,
  * because prefill's are large and phones are small. */
@@ -44,7 +44,7 @@ struct item {
     size_t cap, len;
     int64_t arrived_us, begun_us, ended_us;
     struct worker_out out;
-    int stage;                /* of this device, that was run */
+    int stage, own;           /* that was run: of the plan, and of this device's */
     struct worker_load *load; /* owned */
     uint32_t epoch;
     uint64_t done, total;
@@ -58,6 +58,12 @@ struct queue {
     size_t bytes;
 };
 
+/* Over steps of one row since the load, by stage of this device; times are those of the trace. */
+struct step_sums {
+    uint64_t steps[OWN_STAGES_MAX], arrived_us[OWN_STAGES_MAX], sent_us[OWN_STAGES_MAX],
+        compute_us[OWN_STAGES_MAX];
+};
+
 struct worker {
     /* The event loop's thread alone. */
     struct event_base *base;
@@ -67,6 +73,7 @@ struct worker {
     pthread_t thread;
     struct wire_trace_record *trace; /* (WIRE_TRACE_MAX), NULL = off */
     int n_trace;
+    struct step_sums sums;
     bool giving, closed; /* inside a callback; worker_close was called there */
 
     /* Under the lock. */
@@ -395,6 +402,17 @@ static void encode_output(struct worker *w, const struct step *s, struct frame_o
     result_encode(w->codec, &r, f);
 }
 
+/* A device's stages are counted in the plan's order. */
+static int own_stage(const struct worker *w, int stage)
+{
+    int own = 0;
+
+    for (int i = 0; i < stage; i++)
+        own += w->plan.stage[i].device == w->device;
+    CHECK(own < OWN_STAGES_MAX);
+    return own;
+}
+
 static void give_output(struct worker *w, struct step *s, const struct item *job)
 {
     bool home = s->stage == w->plan.n_stages;
@@ -420,6 +438,7 @@ static void give_output(struct worker *w, struct step *s, const struct item *job
                                   .len = f.total,
                                   .n_rows = s->n_rows};
     it->stage = s->stage - 1;
+    it->own = own_stage(w, it->stage);
     it->arrived_us = job->arrived_us;
     it->begun_us = job->begun_us;
     it->ended_us = job->ended_us;
@@ -502,17 +521,35 @@ static void keep_trace(struct worker *w, const struct item *it, int64_t sent_us)
     };
 }
 
+static void add_up(struct worker *w, const struct item *it, int64_t sent_us)
+{
+    struct step_sums *s = &w->sums;
+
+    if (it->out.n_rows != 1)
+        return;
+    s->steps[it->own]++;
+    s->arrived_us[it->own] += (uint64_t)it->arrived_us;
+    s->sent_us[it->own] += (uint64_t)sent_us;
+    s->compute_us[it->own] += (uint64_t)(it->ended_us - it->begun_us);
+}
+
 static void tell(struct worker *w, const struct item *it)
 {
+    int64_t now_us;
+
     switch (it->kind) {
     case ITEM_OUT:
-        keep_trace(w, it, clock_us());
+        now_us = clock_us();
+        keep_trace(w, it, now_us);
+        add_up(w, it, now_us);
         w->calls.out(w->user, &it->out);
         return;
     case ITEM_PROGRESS:
         w->calls.progress(w->user, it->epoch, it->done, it->total);
         return;
     case ITEM_LOADED:
+        if (it->e != ERR_CANCELLED) /* else what was loaded still is */
+            w->sums = (struct step_sums){0};
         w->calls.loaded(w->user, it->epoch, it->e, it->why.text);
         return;
     case ITEM_BAD:
@@ -710,6 +747,10 @@ void worker_report(struct worker *w, struct wire_report *out)
     pthread_mutex_lock(&w->lock);
     *out = w->report;
     pthread_mutex_unlock(&w->lock);
+    memcpy(out->stage_steps, w->sums.steps, sizeof out->stage_steps);
+    memcpy(out->arrived_us, w->sums.arrived_us, sizeof out->arrived_us);
+    memcpy(out->sent_us, w->sums.sent_us, sizeof out->sent_us);
+    memcpy(out->stage_us, w->sums.compute_us, sizeof out->stage_us);
     out->resident_bytes = sys_resident_bytes();
 }
 

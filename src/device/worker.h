@@ -67,7 +67,8 @@ void worker_unload(struct worker *w);
 MUST_CHECK enum err worker_step(struct worker *w, const uint8_t *frame, size_t len,
                                 struct err_text *et);
 
-/* As of the last finished step. */
+/* As of the last finished step; the sums by stage as of the last one given to `out` since the last
+ * load. Times are those the trace has. */
 void worker_report(struct worker *w, struct wire_report *out);
 /* One record per step and stage since it was turned on, at most WIRE_TRACE_MAX. Returns how many
  * records were copied to out, which has room for WIRE_TRACE_MAX. sent_us is when the result was

@@ -503,6 +503,101 @@ static void test_trace(void **state)
     bench_close(&b);
 }
 
+/* The sums are those of the trace's records, one row each, and begin anew with a load. */
+static void check_sums(struct bench *b, const struct wire_trace_record *r, int n, int own,
+                       uint64_t stage)
+{
+    struct wire_report report;
+    uint64_t steps = 0, arrived = 0, sent = 0, compute = 0;
+
+    for (int i = 0; i < n; i++)
+        if (r[i].rows == 1 && r[i].stage == stage) {
+            steps++;
+            arrived += r[i].arrived_us;
+            sent += r[i].sent_us;
+            compute += r[i].ended_us - r[i].begun_us;
+        }
+    worker_report(b->worker, &report);
+    assert_true(steps > 0 && arrived > 0 && sent >= arrived);
+    assert_int_equal(report.stage_steps[own], steps);
+    assert_true(report.arrived_us[own] == arrived);
+    assert_true(report.sent_us[own] == sent);
+    assert_true(report.stage_us[own] == compute);
+}
+
+static bool no_sums(struct bench *b, int own)
+{
+    struct wire_report r;
+
+    worker_report(b->worker, &r);
+    return !r.stage_steps[own] && !r.arrived_us[own] && !r.sent_us[own] && !r.stage_us[own];
+}
+
+static void test_sums(void **state)
+{
+    static struct wire_trace_record r[WIRE_TRACE_MAX];
+    struct wire_report report;
+    struct bench b;
+    struct step s;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    load_and_wait(&b, 1, ERR_NONE);
+    assert_true(no_sums(&b, 0) && no_sums(&b, 1));
+    worker_trace(b.worker, true);
+    check_step(&b, make_step(&b, 1, 0, 3), ERR_NONE); /* a prompt does not count */
+    assert_true(no_sums(&b, 0));
+    for (int i = 0; i < 4; i++)
+        check_step(&b, make_step(&b, (uint64_t)i + 2, 3 + i, 1), ERR_NONE);
+    check_step(&b, make_step(&b, 6, 0, 0), ERR_NONE);
+    assert_int_equal(worker_trace_take(b.worker, r), 6);
+    check_sums(&b, r, 6, 0, 1);
+    assert_true(no_sums(&b, 1)); /* it has one stage */
+    worker_trace(b.worker, false);
+    s = make_step(&b, 7, 7, 1); /* counted with the trace off, too */
+    check_step(&b, s, ERR_NONE);
+    worker_report(b.worker, &report);
+    assert_int_equal(report.stage_steps[0], 5);
+    assert_int_equal(report.battery_percent, -1); /* nobody knows of one */
+    load_and_wait(&b, 2, ERR_NONE);               /* the same modules, another epoch */
+    assert_true(no_sums(&b, 0));
+    bench_close(&b);
+}
+
+/* A device of two stages, as the head is: each has its own sums. */
+static void test_sums_of_two_stages(void **state)
+{
+    static struct wire_trace_record r[WIRE_TRACE_MAX];
+    struct worker_load l;
+    struct bench b;
+    struct step s, mid;
+    struct frame f;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    l = (struct worker_load){.path = b.path, .plan = b.plan, .segment = b.segment};
+    worker_load(b.worker, &l);
+    wait_for(&b, &b.n_loaded, 1);
+    assert_int_equal(b.loaded, ERR_NONE);
+    worker_trace(b.worker, true);
+    for (int i = 0; i < 5; i++) {
+        s = make_step(&b, (uint64_t)i + 1, i, 1);
+        give_step(&b, &s, ERR_NONE);
+        wait_for(&b, &b.n_out, 2 * i + 1);
+        assert_int_equal(b.out[2 * i].to_device, 1);
+        assert_int_equal(frame_decode(b.bytes[2 * i], b.out[2 * i].len, &f, &et), ERR_NONE);
+        assert_int_equal(step_decode(b.codec, &f, &mid, &et), ERR_NONE);
+        assert_int_equal(executor_run(b.same, &mid, &et), ERR_NONE);
+        give_step(&b, &mid, ERR_NONE);
+        wait_for(&b, &b.n_out, 2 * i + 2);
+        assert_int_equal(b.out[2 * i + 1].to_stage, 3);
+    }
+    assert_int_equal(worker_trace_take(b.worker, r), 10);
+    check_sums(&b, r, 10, 0, 0);
+    check_sums(&b, r, 10, 1, 2);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +610,8 @@ int main(void)
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_close_in_the_midst),
         cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_sums_of_two_stages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
