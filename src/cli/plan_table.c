@@ -279,6 +279,8 @@ static void explain_print(const json_t *doc)
         line("program", "%s columns, %s rows, %s nodes of branch and bound",
              num_thousands(a, (uint64_t)columns), num_thousands(b, (uint64_t)number_of(p, "rows")),
              num_thousands(c, (uint64_t)number_of(p, "nodes")));
+    else if (number_of(p, "gap") > 0)
+        line("program", "none was solved; likely orders of the devices were tried");
     else
         line("program", "none was needed: every order of the devices was cut exactly");
     line("search", "%.0f order%s of devices cut, %s ms in all", number_of(p, "orders"),
