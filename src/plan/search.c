@@ -176,14 +176,14 @@ static void move(int *order, int from, int to)
 }
 
 /* Puts each device elsewhere, as long as that makes the plan better. */
-static void improve(struct search *s, int *order, int n, int stride)
+static void improve(struct search *s, int *order, int n, int stride, double enough)
 {
     int moves = MOVES, since = 0;
 
-    for (int i = 0; since < n && moves > 0; i = (i + 1) % n, since++) {
+    for (int i = 0; since < n && moves > 0 && s->z > enough; i = (i + 1) % n, since++) {
         int d = order[i];
 
-        for (int to = 0; to < n && moves > 0; to++) {
+        for (int to = 0; to < n && moves > 0 && s->z > enough; to++) {
             int at = 0, next[PLAN_DEVICES_MAX];
             double z = s->z;
 
@@ -203,7 +203,7 @@ static void improve(struct search *s, int *order, int n, int stride)
     }
 }
 
-void search_near(struct search *s)
+void search_near(struct search *s, double enough)
 {
     int order[PLAN_DEVICES_MAX], best[PLAN_DEVICES_MAX], n = 0, stride = coarse_stride(s);
 
@@ -221,6 +221,9 @@ void search_near(struct search *s)
         if (s->z < z)
             memcpy(best, order, sizeof best);
     }
-    improve(s, best, n, stride);
     search_order(s, best, n);
+    if (s->z > enough) {
+        improve(s, best, n, stride, enough);
+        search_order(s, best, n);
+    }
 }
