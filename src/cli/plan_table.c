@@ -87,8 +87,9 @@ static void other_cell(struct table *t, int column, const json_t *d)
     else if (!json_is_number(json_object_get(d, key)))
         table_cell(t, column, "no plan");
     else
-        table_cell(t, column, "%s tokens/s, %+.0f %%",
-                   rate_of(number_of(d, "other_tokens_per_s"), buf), -number_of(d, key));
+        table_cell(t, column, "%s tokens/s, %+.*f %%",
+                   rate_of(number_of(d, "other_tokens_per_s"), buf), fabs(number_of(d, key)) < 2,
+                   -number_of(d, key));
 }
 
 static void memory_cell(struct table *t, const json_t *d)
