@@ -87,8 +87,9 @@ static void other_cell(struct table *t, int column, const json_t *d)
     else if (!json_is_number(json_object_get(d, key)))
         table_cell(t, column, "no plan");
     else
-        table_cell(t, column, "%s tokens/s, %+.0f %%",
-                   rate_of(number_of(d, "other_tokens_per_s"), buf), -number_of(d, key));
+        table_cell(t, column, "%s tokens/s, %+.*f %%",
+                   rate_of(number_of(d, "other_tokens_per_s"), buf), fabs(number_of(d, key)) < 2,
+                   -number_of(d, key));
 }
 
 static void memory_cell(struct table *t, const json_t *d)
@@ -279,16 +280,18 @@ static void explain_print(const json_t *doc)
         line("program", "%s columns, %s rows, %s nodes of branch and bound",
              num_thousands(a, (uint64_t)columns), num_thousands(b, (uint64_t)number_of(p, "rows")),
              num_thousands(c, (uint64_t)number_of(p, "nodes")));
+    else if (number_of(p, "gap") > 0)
+        line("program", "none was solved; likely orders of the devices were tried");
     else
-        line("program", "none was needed");
-    line("search", "%.0f order%s of devices cut exactly, %s ms in all", number_of(p, "orders"),
+        line("program", "none was needed: every order of the devices was cut exactly");
+    line("search", "%.0f order%s of devices cut, %s ms in all", number_of(p, "orders"),
          number_of(p, "orders") == 1 ? "" : "s", ms_of(number_of(p, "solve_ms"), a));
     if (number_of(p, "bound_ms") > 0)
         line("proof", "score %.5g ms, no plan is below %.5g ms: gap %.2g %%",
              number_of(p, "score_ms"), number_of(p, "bound_ms"), 100 * number_of(p, "gap"));
-    line("groups", "%.0f of %.0f row%s under way at once, one of them home every %s ms",
-         number_of(t, "k"), number_of(t, "g"), number_of(t, "g") == 1 ? "" : "s",
-         ms_of(number_of(t, "period_ms"), a));
+    line("groups", "%.0f group%s of %.0f row%s under way at once, one of them home every %s ms",
+         number_of(t, "k"), number_of(t, "k") == 1 ? "" : "s", number_of(t, "g"),
+         number_of(t, "g") == 1 ? "" : "s", ms_of(number_of(t, "period_ms"), a));
     line("memory", "for a context of %.0f in %.0f slots", number_of(doc, "n_ctx"),
          number_of(doc, "n_slots"));
     costs_print(doc);
