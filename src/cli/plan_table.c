@@ -1,5 +1,6 @@
 #include "cli/plan_table.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -227,23 +228,34 @@ static void standby_print(const json_t *doc)
     putchar('\n');
 }
 
+/* A name that can be typed in a shell and a list as it stands. Others are not put into a command to
+ * copy: they were chosen by other people. */
+static bool is_plain(const char *name)
+{
+    for (const char *p = name; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+
+        if (!isalnum(c) && c < 0x80 && (!strchr("._-", c) || p == name))
+            return false;
+    }
+    return *name;
+}
+
 static void left_out_print(const json_t *doc)
 {
     const json_t *devices = json_object_get(doc, "devices");
 
     for (size_t i = 0; i < json_array_size(devices); i++) {
         const json_t *d = json_array_get(devices, i);
-        bool can = json_is_number(json_object_get(d, "costs_percent"));
         const char *name = remote_text(d, "name");
-        bool quoted = strpbrk(name, " \t'\"$`\\;&|<>()*?!") != NULL;
 
         if (is(d, "used"))
             continue;
-        if (can)
-            printf("%s is left out: %s; --use %s%s%s forces it\n", name, remote_text(d, "why"),
-                   quoted ? "'" : "", name, quoted ? "'" : "");
-        else
-            printf("%s is left out: %s\n", name, remote_text(d, "why"));
+        printf("%s is left out: %s", name, remote_text(d, "why"));
+        if (json_is_number(json_object_get(d, "costs_percent")) &&
+            strcmp(remote_text(d, "use"), "not") != 0)
+            printf("; --use %s forces it", is_plain(name) ? name : "with its name");
+        putchar('\n');
     }
 }
 
@@ -270,28 +282,40 @@ static void costs_print(const json_t *doc)
     puts(guessed < n ? "; measured on the others" : "");
 }
 
-static void explain_print(const json_t *doc)
+/* Equal parts are not searched for, so that nothing is proved of them. */
+static void search_print(const json_t *p)
 {
-    const json_t *p = json_object_get(doc, "program"), *t = json_object_get(doc, "prediction");
     char a[NUM_MAX], b[NUM_MAX], c[NUM_MAX];
-    double columns = number_of(p, "columns");
+    double orders = number_of(p, "orders");
 
-    if (columns > 0)
+    if (number_of(p, "columns") > 0)
         line("program", "%s columns, %s rows, %s nodes of branch and bound",
-             num_thousands(a, (uint64_t)columns), num_thousands(b, (uint64_t)number_of(p, "rows")),
+             num_thousands(a, (uint64_t)number_of(p, "columns")),
+             num_thousands(b, (uint64_t)number_of(p, "rows")),
              num_thousands(c, (uint64_t)number_of(p, "nodes")));
+    else if (orders == 0)
+        line("program", "none: nothing was searched for");
     else if (number_of(p, "gap") > 0)
         line("program", "none was solved; likely orders of the devices were tried");
     else
         line("program", "none was needed: every order of the devices was cut exactly");
-    line("search", "%.0f order%s of devices cut, %s ms in all", number_of(p, "orders"),
-         number_of(p, "orders") == 1 ? "" : "s", ms_of(number_of(p, "solve_ms"), a));
+    if (orders > 0)
+        line("search", "%.0f order%s of devices cut, %s ms in all", orders, orders == 1 ? "" : "s",
+             ms_of(number_of(p, "solve_ms"), a));
     if (number_of(p, "bound_ms") > 0)
         line("proof", "score %.5g ms, no plan is below %.5g ms: gap %.2g %%",
              number_of(p, "score_ms"), number_of(p, "bound_ms"), 100 * number_of(p, "gap"));
-    line("groups", "%.0f group%s of %.0f row%s under way at once, one of them home every %s ms",
-         number_of(t, "k"), number_of(t, "k") == 1 ? "" : "s", number_of(t, "g"),
-         number_of(t, "g") == 1 ? "" : "s", ms_of(number_of(t, "period_ms"), a));
+}
+
+static void explain_print(const json_t *doc)
+{
+    const json_t *t = json_object_get(doc, "prediction");
+    double k = number_of(t, "k"), g = number_of(t, "g");
+    char buf[NUM_MAX];
+
+    search_print(json_object_get(doc, "program"));
+    line("groups", "%.0f group%s of %.0f row%s under way at once, one of them home every %s ms", k,
+         k == 1 ? "" : "s", g, g == 1 ? "" : "s", ms_of(number_of(t, "period_ms"), buf));
     line("memory", "for a context of %.0f in %.0f slots", number_of(doc, "n_ctx"),
          number_of(doc, "n_slots"));
     costs_print(doc);

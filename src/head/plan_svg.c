@@ -1,10 +1,10 @@
 /* A plan as a drawing, from its document (plan_json.h). From the top: what it is and how quick; the
  * model as a bar, cut where the devices meet; a card for each stage, in rows that run to and fro,
- * with the ways between them as arrows; one token's time as a bar, predicted and, where it is known,
- * measured; the devices that are left out, and why.
+ * with the ways between them as arrows; one token's time as a bar, predicted and, where it is
+ * known, measured; the devices that are left out, and why.
  *
- * It has no scripts and no fonts of its own, follows the reader's light or dark theme, and names are
- * escaped: they come from other people's devices. */
+ * It has no scripts and no fonts of its own, follows the reader's light or dark theme, and names
+ * are escaped: they come from other people's devices. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
