@@ -163,12 +163,13 @@ export class Cluster {
         }, 120);
     }
 
-    // A generation by the cluster that is under way: {out, err, status, over: a promise of itself}.
+    // A generation by the cluster that is under way: {out, err, status, process, over: a promise of
+    // itself}.
     launch(args) {
         const argv = this.wrap(-1,
             [this.lingua, 'run', '--cluster', '--state', this.state(0), ...args]);
         const p = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
-        const run = { out: '', err: '', status: undefined };
+        const run = { out: '', err: '', status: undefined, process: p };
         p.stdout.on('data', d => { run.out += d; });
         p.stderr.on('data', d => { run.err += d; });
         run.over = new Promise(done => p.on('close', status => {

@@ -57,6 +57,8 @@ static int parse(struct serve *s, int argc, char **argv)
         OPTION_LISTEN(&s->member, "where devices reach it (default: every address, port 7333)"),
         OPTION_MEMORY(&s->member),
         OPTION_CORES(&s->member),
+        OPTION_CAP(&s->member),
+        OPTION_SPARE(&s->member),
         OPTION_CTX(&s->open, "positions of context (default: as trained, at most 4096)"),
         OPTION_KV(&s->open),
         {"slots", 0, OPTION_WHOLE, &s->slots, 1, 256, NULL, "N",
@@ -271,6 +273,8 @@ static int cluster_begin(struct serve *s)
                                 .n_ctx = (int)s->open.ctx,
                                 .kv = kinds[s->open.kv],
                                 .want_private = s->want_private,
+                                .cap = (int)s->member.cap,
+                                .spare = s->member.spare,
                                 .split = s->open.split,
                                 .concurrency = (int)s->concurrency,
                                 .equal = s->equal,
@@ -330,8 +334,12 @@ int cmd_serve(int argc, char **argv)
         say("serve: %s", et.text);
         status = STATUS_FAILED;
     }
-    if (status < 0)
-        status = model_path_find(s.model, &s.model_path) ? STATUS_FAILED : live(&s);
+    if (status < 0 && model_path_find(s.model, &s.model_path))
+        status = STATUS_FAILED;
+    if (status < 0) {
+        member_threads(&s.member, s.state_folder);
+        status = live(&s);
+    }
     explicit_bzero(s.token, sizeof s.token);
     free(s.state_shown);
     free(s.model_path);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "device/condition.h"
 #include "device/node_impl.h"
 #include "model/model.h"
 
@@ -31,7 +32,9 @@ static void fill_greet(const struct node *n, struct wire_greet *g)
     g->n_threads = n->n_threads;
     g->memory_bytes = n->memory_bytes;
     g->base_bytes = n->base_bytes;
-    g->speed = n->speed;
+    g->speed = n->bytes_per_s;
+    g->cap = n->cap;
+    g->spare = n->spare;
     g->port = n->port;
     g->roster = roster_version(n->roster);
 }
@@ -127,6 +130,7 @@ static void forget_link(struct node *n)
     n->head_probe = NULL;
     n->head_open = n->roster_fresh = n->pairing = false;
     (void)event_del(n->silence);
+    profile_head_lost(n);
     epoch_head_lost(n);
 }
 
@@ -326,6 +330,14 @@ static bool take_roster(struct node *n, const struct frame *f, struct err_text *
 
 /* ---- frames ---- */
 
+void head_as_source(const struct node *n, struct wire_peer *out)
+{
+    memset(out, 0, sizeof *out);
+    memcpy(out->key, n->known.head.bytes, sizeof out->key);
+    memcpy(out->name, n->known.head_name, sizeof out->name);
+    snprintf(out->addresses, sizeof out->addresses, "%s", link_peer_address(n->head));
+}
+
 void head_send(struct node *n, const struct frame_out *f)
 {
     if (n->head_open && link_is_open(n->head))
@@ -354,10 +366,17 @@ void head_say_leave(struct node *n, const char *why)
 static void report(struct node *n)
 {
     struct wire_report m;
+    struct condition c;
     struct wire_buf buf;
     struct frame_out f;
 
     worker_report(n->worker, &m);
+    condition_read("/sys", n->cache_folder, &c);
+    m.memory_free = c.memory_free;
+    m.storage_free = c.storage_free;
+    m.temperature_mc = c.temperature_mc;
+    m.battery_percent = c.battery_percent;
+    m.charging = c.charging;
     wire_report_encode(&m, &buf, &f);
     head_send(n, &f);
 }
@@ -416,6 +435,7 @@ static enum err take_order(struct node *n, const struct frame *f, struct err_tex
         struct wire_assign assign;
         struct wire_load load;
         struct wire_dial dial;
+        struct wire_profile_ask profile_ask;
     } *m = mem_alloc(sizeof *m);
     enum err e;
 
@@ -444,6 +464,11 @@ static enum err take_order(struct node *n, const struct frame *f, struct err_tex
     case FRAME_REPORT_ASK:
         report(n);
         e = ERR_NONE;
+        break;
+    case FRAME_PROFILE_ASK:
+        e = wire_profile_ask_decode(f, &m->profile_ask, et);
+        if (!e)
+            profile_ask(n, &m->profile_ask);
         break;
     case FRAME_TRACE_ASK:
         e = trace(n, f, et);

@@ -1,6 +1,7 @@
 /* What the files of a node share: node.c (opening, closing, what is shown), node_state.c (what it
  * remembers), node_head.c (the link to the head), node_epoch.c (from ASSIGN to READY, and the
- * steps) and node_stages.c (neighbours, and others who knock). Internal; the event loop's thread,
+ * steps) node_stages.c (neighbours, and others who knock) and
+ * node_profile.c (what the head asks about speed). Internal; the event loop's thread,
  * but for epoch.c's prepare, which the worker's thread runs.
  *
  * Invariants: at most one load is with the worker, `loading`; its epoch is not freed before the
@@ -135,6 +136,16 @@ struct known_speed {
     struct probe_result speed; /* all 0: it did not answer */
 };
 
+/* What the head asked of this device's speed (node_profile.c). */
+struct asked {
+    bool wanted; /* and is not answered */
+    struct wire_profile_ask ask;
+    struct fetch *fetch; /* of the header */
+    struct mirror *mirror;
+    bool measuring, stale; /* the worker does; for an ask that counts no more */
+    struct event *again;
+};
+
 struct giver {
     struct giver *next;
     struct node *node;
@@ -151,7 +162,10 @@ struct node {
     char *folder, *own_address; /* of the head, as the person said; or NULL */
     char own_name[WIRE_NAME_MAX];
     int n_threads, lock_fd, port;
-    uint64_t memory_bytes, base_bytes, speed;
+    int cap, profile_windows, profile_window_ms;
+    bool spare;
+    char *cache_folder;
+    uint64_t memory_bytes, base_bytes, bytes_per_s; /* bytes_per_s: profile_speed */
     struct identity *identity;
     struct hub *hub;
     struct cache *cache;
@@ -181,6 +195,7 @@ struct node {
     struct epoch *was;  /* until now has taken its place in the worker */
     struct epoch *loading;
     struct giver *givers;
+    struct asked asked;
     struct known_speed link_speed[SPEEDS_MAX];
     uint8_t checked_model[WIRE_KEY_BYTES];
     uint8_t *checked; /* (n_checked) the worker's while it loads */
@@ -213,6 +228,16 @@ void head_send(struct node *n, const struct frame_out *f); /* dropped while ther
 void head_send_bytes(struct node *n, const uint8_t *bytes, size_t len);
 void head_say_leave(struct node *n, const char *why);
 void head_lost(struct node *n, const char *why);
+
+/* As a source of weights: under the address it was reached by. The link is open. */
+void head_as_source(const struct node *n, struct wire_peer *out);
+
+/* node_profile.c */
+void profile_init(struct node *n);
+void profile_fini(struct node *n); /* after the worker */
+void profile_ask(struct node *n, const struct wire_profile_ask *m);
+void profile_yield(struct node *n); /* an epoch is about to fetch */
+void profile_head_lost(struct node *n);
 
 /* node_epoch.c */
 extern const struct worker_calls epoch_worker_calls;

@@ -15,6 +15,7 @@
 #include "model/blank.h"
 #include "model/classes.h"
 #include "model/measure.h"
+#include "model/modelfile.h"
 #include "model/segment.h"
 
 #ifdef __GLIBC__
@@ -240,11 +241,12 @@ struct set {
     int n;
 };
 
-static void set_close(struct set *set)
+static void set_close(struct measuring *x, struct set *set)
 {
     for (int i = 0; i < set->n; i++)
         segment_close(set->segment[i]);
     free(set->segment);
+    modelfile_give_back(model_file(x->m), NULL);
     *set = (struct set){.segment = NULL};
 }
 
@@ -358,7 +360,7 @@ static enum err measure_decode(struct measuring *x, int class, uint64_t cost[WIR
         e = time_job(x, &j, windows, &us);
         cost[i] = picoseconds(own_us(x, example, us));
     }
-    set_close(&set);
+    set_close(x, &set);
     return e;
 }
 
@@ -392,10 +394,8 @@ static enum err measure_prefill(struct measuring *x, int class, uint64_t cost[WI
 {
     int example = x->classes.example[class], n_ctx = context(x);
     enum module_kind kind = model_module(x->m, example)->kind;
-    struct segment_opts opts = {.n_slots = deep_slots(x, example),
-                                .n_ctx = n_ctx,
-                                .n_rows_max = CHUNK_ROWS,
-                                .kv = x->kv};
+    struct segment_opts opts = {
+        .n_slots = deep_slots(x, example), .n_ctx = n_ctx, .n_rows_max = CHUNK_ROWS, .kv = x->kv};
     uint64_t weights, there = room(x->opts->memory_bytes), bytes;
     struct set set = {NULL, 0};
     struct job j = {.n = 1, .at_once = 1};
@@ -420,7 +420,7 @@ static enum err measure_prefill(struct measuring *x, int class, uint64_t cost[WI
     cost[PREFILL] = picoseconds(own_us(x, example, us) / j.rows);
     if (!e && kind == MODULE_ATTN)
         e = measure_position(x, set.segment[0], opts.n_slots, j.rows, cost);
-    set_close(&set);
+    set_close(x, &set);
     return e;
 }
 
@@ -449,8 +449,8 @@ static enum err measure_overhead(struct measuring *x)
         if (x->overhead_us < 0)
             x->overhead_us = 0;
     }
-    set_close(&apart);
-    set_close(&whole);
+    set_close(x, &apart);
+    set_close(x, &whole);
     return e;
 }
 

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "device/profile.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -30,10 +31,19 @@ enum item_kind {
     ITEM_STEP, /* in */
     ITEM_LOAD,
     ITEM_UNLOAD,
+    ITEM_PROFILE,
     ITEM_OUT, /* out */
     ITEM_PROGRESS,
     ITEM_LOADED,
     ITEM_BAD,
+    ITEM_PROFILED,
+};
+
+/* A job to measure, and what came of it. */
+struct profiling {
+    struct worker_profile p;
+    char *path, *folder;
+    struct wire_profile out;
 };
 
 /* A job on its way to the compute thread, or what came of it on its way back. */
@@ -44,8 +54,9 @@ struct item {
     size_t cap, len;
     int64_t arrived_us, begun_us, ended_us;
     struct worker_out out;
-    int stage, own;           /* that was run: of the plan, and of this device's */
-    struct worker_load *load; /* owned */
+    int stage, own;            /* that was run: of the plan, and of this device's */
+    struct worker_load *load;  /* owned */
+    struct profiling *profile; /* owned */
     uint32_t epoch;
     uint64_t done, total;
     enum err e;
@@ -81,7 +92,8 @@ struct worker {
     pthread_cond_t work;
     struct queue in, out, idle;
     bool quit;
-    bool waking; /* the loop's thread has been woken and has not yet looked */
+    bool stop_profile; /* the one under way is of no use any more */
+    bool waking;       /* the loop's thread has been woken and has not yet looked */
     struct wire_report report;
 
     /* The compute thread's. */
@@ -136,9 +148,19 @@ static void load_free(struct worker_load *l)
     free(l);
 }
 
+static void profiling_free(struct profiling *p)
+{
+    if (!p)
+        return;
+    free(p->path);
+    free(p->folder);
+    free(p);
+}
+
 static void item_free(struct item *it)
 {
     load_free(it->load);
+    profiling_free(it->profile);
     free(it->bytes);
     free(it);
 }
@@ -190,6 +212,8 @@ static void item_give_back(struct worker *w, struct item *it)
 {
     load_free(it->load);
     it->load = NULL;
+    profiling_free(it->profile);
+    it->profile = NULL;
     if (w->idle.n >= POOL_ITEMS_MAX || w->idle.bytes + it->cap > POOL_BYTES_MAX) {
         item_free(it);
         return;
@@ -476,6 +500,36 @@ static void step_now(struct worker *w, struct item *job)
     give_output(w, &s, job);
 }
 
+static bool profile_stopped(void *user)
+{
+    struct worker *w = user;
+    bool stop;
+
+    pthread_mutex_lock(&w->lock);
+    stop = w->quit || w->stop_profile;
+    pthread_mutex_unlock(&w->lock);
+    return stop;
+}
+
+static void profile_now(struct worker *w, struct item *job)
+{
+    struct profiling *p = job->profile;
+    const struct profile_opts opts = {
+        .folder = p->folder,
+        .memory_bytes = p->p.memory_bytes,
+        .windows = p->p.windows,
+        .window_ms = p->p.window_ms,
+        .stop = profile_stopped,
+        .user = w,
+    };
+    struct item *it = take(w, ITEM_PROFILED);
+
+    it->e = profile_measure(w->compute, p->path, p->p.kv, &opts, &p->out, &it->why);
+    it->profile = p;
+    job->profile = NULL;
+    give(w, it);
+}
+
 static void *work(void *arg)
 {
     struct worker *w = arg;
@@ -488,12 +542,16 @@ static void *work(void *arg)
             pthread_cond_wait(&w->work, &w->lock);
             continue;
         }
+        if (job->kind == ITEM_PROFILE)
+            w->stop_profile = false;
         pthread_mutex_unlock(&w->lock);
         if (job->kind == ITEM_LOAD) {
             load_now(w, job->load);
         } else if (job->kind == ITEM_UNLOAD) {
             unload_now(w);
             publish_report(w);
+        } else if (job->kind == ITEM_PROFILE) {
+            profile_now(w, job);
         } else {
             step_now(w, job);
         }
@@ -554,6 +612,10 @@ static void tell(struct worker *w, const struct item *it)
         return;
     case ITEM_BAD:
         w->calls.bad_step(w->user, it->epoch, it->e, it->why.text);
+        return;
+    case ITEM_PROFILED:
+        it->profile->p.done(it->profile->p.user, it->e, it->e ? it->why.text : "",
+                            it->e ? NULL : &it->profile->out);
         return;
     default:
         CHECK(!"only results come out");
@@ -676,31 +738,50 @@ void worker_close(struct worker *w)
         worker_free(w);
 }
 
-/* What waits is void once something else is to be loaded: steps are dropped, loads answered. */
-static void replace_queue(struct worker *w, struct item *by)
+/* Hands an item that will not be done back as the answer to it. Under the lock; true when the loop's
+ * thread must be woken. */
+static bool cancel_item(struct worker *w, struct item *it, enum item_kind kind, const char *why)
+{
+    bool wake = !w->waking;
+
+    it->kind = kind;
+    it->e = err_set(&it->why, ERR_CANCELLED, "%s", why);
+    push(&w->out, it);
+    w->waking = true;
+    return wake;
+}
+
+static void wake_loop(struct worker *w)
 {
     const uint64_t one = 1;
+
+    CHECK(write(w->wake_fd, &one, sizeof one) == sizeof one);
+}
+
+/* What waits is void once something else is to be loaded: steps are dropped, loads and measuring
+ * answered. */
+static void replace_queue(struct worker *w, struct item *by)
+{
     struct item *it;
     bool wake = false;
 
     pthread_mutex_lock(&w->lock);
     while ((it = pop(&w->in))) {
-        if (it->kind != ITEM_LOAD) {
+        if (it->kind == ITEM_PROFILE) {
+            wake |= cancel_item(w, it, ITEM_PROFILED, "something is to be loaded instead");
+        } else if (it->kind == ITEM_LOAD) {
+            it->epoch = it->load->plan.epoch;
+            wake |= cancel_item(w, it, ITEM_LOADED, "something else is to be loaded instead");
+        } else {
             item_give_back(w, it);
-            continue;
         }
-        it->kind = ITEM_LOADED;
-        it->epoch = it->load->plan.epoch;
-        it->e = err_set(&it->why, ERR_CANCELLED, "something else is to be loaded instead");
-        push(&w->out, it);
-        wake |= !w->waking;
-        w->waking = true;
     }
+    w->stop_profile = true;
     push(&w->in, by);
     pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->lock);
     if (wake)
-        CHECK(write(w->wake_fd, &one, sizeof one) == sizeof one);
+        wake_loop(w);
 }
 
 void worker_load(struct worker *w, const struct worker_load *load)
@@ -716,6 +797,39 @@ void worker_load(struct worker *w, const struct worker_load *load)
 void worker_unload(struct worker *w)
 {
     replace_queue(w, take(w, ITEM_UNLOAD));
+}
+
+void worker_profile(struct worker *w, const struct worker_profile *p)
+{
+    struct item *it = take(w, ITEM_PROFILE);
+
+    it->profile = mem_zalloc(1, sizeof *it->profile);
+    it->profile->p = *p;
+    it->profile->path = mem_strdup(p->path);
+    it->profile->folder = p->folder ? mem_strdup(p->folder) : NULL;
+    pthread_mutex_lock(&w->lock);
+    push(&w->in, it);
+    pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void worker_profile_cancel(struct worker *w)
+{
+    struct queue kept = {NULL, NULL, 0, 0};
+    struct item *it;
+    bool wake = false;
+
+    pthread_mutex_lock(&w->lock);
+    while ((it = pop(&w->in)))
+        if (it->kind == ITEM_PROFILE)
+            wake |= cancel_item(w, it, ITEM_PROFILED, "measuring was stopped");
+        else
+            push(&kept, it);
+    w->in = kept;
+    w->stop_profile = true;
+    pthread_mutex_unlock(&w->lock);
+    if (wake)
+        wake_loop(w);
 }
 
 enum err worker_step(struct worker *w, const uint8_t *frame, size_t len, struct err_text *et)

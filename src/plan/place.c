@@ -176,39 +176,38 @@ enum err place_equal(const struct place_problem *p, struct placement *out, struc
 /* ---- the best plan ---- */
 
 /* The form by module is exact, and slow beyond this. */
-enum { COLUMNS_BY_MODULE = 2000 };
+enum { COLUMNS_BY_MODULE = 2000, PROGRAMS_MAX = 4 };
 /* Of the gap asked for: what CBC's rounding costs is to stay within it. */
 #define STOP 0.99
 
-/* One program, at one pace: raises the bound, and perhaps finds an order to make exact. */
-static double run_program(struct search *s, int pace, const struct place_opts *opts,
-                          struct placement *out)
+/* Programs at one pace, as long as what they find makes a better plan: raises its bound. */
+static double run_programs(struct search *s, int pace, const struct place_opts *opts,
+                           struct placement *out)
 {
     const struct pace *x = &s->pace[pace];
-    struct milp_opts o = {.form = MILP_BY_KIND,
-                          .below = s->z * (1 - STOP * opts->gap),
-                          .gap = opts->gap,
-                          .nodes_max = opts->nodes_max};
-    struct milp_result r;
+    struct milp_opts o = {.form = MILP_BY_KIND, .gap = opts->gap, .nodes_max = opts->nodes_max};
+    double best = bound_weak(x);
 
     if (milp_columns_by_module(x) <= COLUMNS_BY_MODULE)
         o.form = MILP_BY_MODULE;
-    milp_solve(x, &o, &r);
-    out->n_columns += r.n_columns;
-    out->n_rows += r.n_rows;
-    out->n_nodes += r.n_nodes;
-    if (r.found)
-        search_order(s, r.order, r.n_order);
-    return r.bound;
-}
+    for (int i = 0; i < PROGRAMS_MAX && best < s->z * (1 - STOP * opts->gap); i++) {
+        struct milp_result r;
+        double z = s->z;
 
-/* Raises the bounds, one per pace, to where they are near enough; counts in out what it took. */
-static void run_programs(struct search *s, const struct place_opts *opts, double *bound,
-                         struct placement *out)
-{
-    for (int i = 0; i < s->n_paces; i++)
-        if (bound[i] < s->z * (1 - STOP * opts->gap))
-            bound[i] = fmax(bound[i], run_program(s, i, opts, out));
+        o.below = s->z * (1 - STOP * opts->gap);
+        milp_solve(x, &o, &r);
+        out->n_columns += r.n_columns;
+        out->n_rows += r.n_rows;
+        out->n_nodes += r.n_nodes;
+        best = fmax(best, r.bound);
+        if (r.found)
+            search_around(s, r.order, r.n_order, best / (1 - STOP * opts->gap));
+        if (s->z >= z)
+            o.gap *= 0.1; /* no better plan: then a better bound */
+        if (!r.found)
+            break;
+    }
+    return best;
 }
 
 /* With many devices: good orders, then programs. Returns what no plan's z is below. */
@@ -220,10 +219,11 @@ static double find_near(struct search *s, const struct place_opts *opts, struct 
         bound[i] = bound_weak(&s->pace[i]);
         least = fmin(least, bound[i]);
     }
-    search_near(s, least / (1 - STOP * opts->gap));
+    /* Without a program near orders are all there is to look at; else it knows where to look. */
+    search_near(s, opts->quick ? least / (1 - STOP * opts->gap) : INFINITY);
     CHECK(s->found);
-    if (!opts->quick)
-        run_programs(s, opts, bound, out);
+    for (int i = 0; i < s->n_paces && !opts->quick; i++)
+        bound[i] = run_programs(s, i, opts, out);
     least = INFINITY;
     for (int i = 0; i < s->n_paces; i++)
         least = fmin(least, bound[i]);

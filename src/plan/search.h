@@ -23,5 +23,7 @@ bool search_all(struct search *s);
 void search_order(struct search *s, const int *order, int n);
 /* Likely orders, and what is near the best of them, until a plan has z <= enough. */
 void search_near(struct search *s, double enough);
+/* The same around a given order; devices that are not in it are tried behind it. */
+void search_around(struct search *s, const int *order, int n, double enough);
 
 #endif

@@ -125,6 +125,10 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
         must(wire_report_decode(f, &m->report, &et));
         m->n_reports++;
         return;
+    case FRAME_PROFILE:
+        must(wire_profile_decode(f, &m->profile, &et));
+        m->n_profiles++;
+        return;
     case FRAME_TRACE:
         must(wire_trace_decode(f, &trace, &et));
         m->n_trace_records = trace.n;

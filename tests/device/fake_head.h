@@ -30,6 +30,8 @@ struct fake_member {
     struct probe *probe; /* while fake_head_probe runs */
     struct probe_result speed;
     int n_probed; /* well */
+    int n_profiles;
+    struct wire_profile profile;
 };
 
 struct fake_giver {

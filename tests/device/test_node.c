@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "device/node.h"
 #include "fake_head.h"
+#include "model/classes.h"
 #include "support/rig.h"
 #include "support/tiny_model.h"
 
@@ -28,7 +29,7 @@ struct device {
     struct node *node; /* NULL while it is not running */
     char folder[96], cache[112];
     struct node_status status;
-    int n_said, n_found_bad, n_mended;
+    int n_said, n_measuring, n_found_bad, n_mended;
 };
 
 struct world {
@@ -39,6 +40,7 @@ struct world {
     float expected[STEPS][HEAD_VOCAB_MAX]; /* logits of the model run in one piece */
     int n_vocab;
     uint32_t epoch;
+    int window_ms; /* of what devices measure; 0 = 1 */
 };
 
 /* ---- the world ---- */
@@ -57,6 +59,7 @@ static void on_status(void *user, const struct node_status *s)
 
     d->status = *s;
     d->n_said++;
+    d->n_measuring += s->state == NODE_MEASURING;
 }
 
 static void on_line(void *user, const char *component, const char *text)
@@ -80,6 +83,10 @@ static struct node_opts options(struct world *w, int i)
                               .name = i ? "second" : "first",
                               .listen = "127.0.0.1",
                               .n_threads = 1,
+                              .cap = i ? 0 : 40,
+                              .spare = i == 0,
+                              .profile_windows = 1,
+                              .profile_window_ms = w->window_ms ? w->window_ms : 1,
                               .log = {on_line, d},
                               .status = on_status,
                               .user = d};
@@ -139,7 +146,7 @@ static void put_profile(const char *folder)
     snprintf(path, sizeof path, "%s/profile", folder);
     f = fopen(path, "we");
     assert_non_null(f);
-    fprintf(f, "lingua profile 1: %s, 1 threads\nspeed 1000000000\n", model_kernels());
+    fprintf(f, "lingua profile 2\n= 1 speed 1 threads, %.100s\n1000000000\n", model_kernels());
     fclose(f);
 }
 
@@ -218,6 +225,9 @@ static void test_direct(void **state)
     (void)state;
     assert_string_equal(m[0].greet.name, "first");
     assert_true(m[0].greet.port > 0 && m[0].greet.speed > 0 && m[0].greet.memory_bytes > 0);
+    assert_true(m[0].greet.speed == 1000000000); /* remembered */
+    assert_true(m[0].greet.cap == 40 && m[0].greet.spare);
+    assert_true(m[1].greet.cap == 100 && !m[1].greet.spare);
     assert_int_equal(m[0].greet.roster, 2); /* of the link it was paired by */
     snprintf(path, sizeof path, "%s/cluster", w->device[0].folder);
     assert_int_equal(stat(path, &st), 0);
@@ -246,6 +256,8 @@ static void test_direct(void **state)
     fake_head_send(&w->head, 0, &f);
     fake_head_wait(&w->head, &m[0].n_reports, 2);
     assert_int_equal(m[0].report.decode_steps, STEPS);
+    assert_true(m[0].report.storage_free > 0 && m[0].report.memory_free > 0);
+    assert_in_range(m[0].report.battery_percent + 1, 0, 101);
     fake_head_wait(&w->head, &m[0].n_pongs, 1);
     world_close(w);
 }
@@ -807,6 +819,105 @@ static void test_speed_unknown(void **state)
     world_close(w);
 }
 
+/* ---- profiles ---- */
+
+static void ask_profile(struct world *w, uint64_t classes, int n_classes)
+{
+    struct wire_profile_ask ask = {.classes = classes, .n_classes = n_classes, .kv = KV_F16};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    memcpy(ask.model, w->head.manifest->id, sizeof ask.model);
+    wire_profile_ask_encode(&ask, &buf, &f);
+    fake_head_send(&w->head, 0, &f);
+}
+
+static void test_profile(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = &w->head.member[0];
+    struct model_classes c;
+    struct wire_profile first;
+    int n_bulk;
+
+    (void)state;
+    if (model_classes(w->head.model, KV_F16, &c, &et))
+        fail_msg("%s", et.text);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &w->device[0].n_measuring, 1);
+    ask_profile(w, c.id, c.n); /* which is being seen to */
+    fake_head_wait(&w->head, &m->n_profiles, 1);
+    wait_state(w, 0, NODE_WAITING);
+    if (m->profile.code)
+        fail_msg("%s", m->profile.text.text);
+    assert_true(m->profile.classes == c.id);
+    assert_int_equal(m->profile.n_classes, c.n);
+    assert_int_equal(m->profile.n_threads, 1);
+    for (int i = 0; i < c.n; i++)
+        for (int k = 0; k <= 5; k++)
+            assert_true(m->profile.cost_ps[i][k] > 0);
+    first = m->profile;
+    n_bulk = w->head.n_bulk_greets;
+    assert_int_equal(n_bulk, 1);
+    /* It knows by now, and needs nobody for it, after a restart neither. */
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 2);
+    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
+    stop(w, 0);
+    start(w, 0, NULL, false);
+    fake_head_wait(&w->head, &m->n_greets, 2);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 3);
+    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
+    assert_int_equal(w->head.n_bulk_greets, n_bulk);
+    /* Classes that are not what the header says; it is here already. */
+    ask_profile(w, c.id + 1, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 4);
+    assert_int_equal(m->profile.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(m->profile.text.text, "same version"));
+    assert_int_equal(w->head.n_bulk_greets, n_bulk);
+    /* And the chain comes up as ever, asked in the midst of it. */
+    ask_profile(w, c.id + 2, c.n);
+    bring_up(w, false);
+    check_steps(w);
+    fake_head_wait(&w->head, &m->n_profiles, 5);
+    model_classes_fini(&c);
+    world_close(w);
+}
+
+/* An ask replaces the one before it; the head's end cancels it. */
+static void test_profile_is_replaced(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = &w->head.member[0];
+    struct model_classes c;
+
+    (void)state;
+    if (model_classes(w->head.model, KV_F16, &c, &et))
+        fail_msg("%s", et.text);
+    ask_profile(w, c.id + 1, c.n);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 1);
+    assert_true(m->profile.classes == c.id && !m->profile.code);
+    stop(w, 0);
+    w->window_ms = 400; /* so that it is still at it when the head goes */
+    start(w, 0, NULL, false);
+    fake_head_wait(&w->head, &m->n_greets, 2);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id + 1, c.n);
+    wait_state(w, 0, NODE_MEASURING);
+    fake_head_stop(&w->head);
+    wait_state(w, 0, NODE_DIALLING);
+    fake_head_start(&w->head);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 2);
+    assert_int_equal(m->profile.code, ERR_NONE);
+    model_classes_fini(&c);
+    world_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -827,6 +938,8 @@ int main(void)
         cmocka_unit_test(test_orders_that_make_no_sense),
         cmocka_unit_test(test_speed),
         cmocka_unit_test(test_speed_unknown),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_profile_is_replaced),
     };
 
     if (getenv("LINGUA_TEST_ONLY"))

@@ -598,6 +598,99 @@ static void test_sums_of_two_stages(void **state)
     bench_close(&b);
 }
 
+/* ---- measuring ---- */
+
+struct measured {
+    int n;
+    enum err e;
+    struct wire_profile p;
+};
+
+static void on_measured(void *user, enum err e, const char *why, const struct wire_profile *p)
+{
+    struct measured *m = user;
+
+    m->n++;
+    m->e = e;
+    assert_true((p != NULL) == (e == ERR_NONE));
+    assert_true((*why == '\0') == (e == ERR_NONE));
+    if (p)
+        m->p = *p;
+}
+
+static struct worker_profile profile_job(const struct bench *b, struct measured *m, int window_ms)
+{
+    return (struct worker_profile){.path = b->path,
+                                   .kv = KV_F16,
+                                   .windows = 1,
+                                   .window_ms = window_ms,
+                                   .done = on_measured,
+                                   .user = m};
+}
+
+/* What is loaded stays loaded, and goes on as it was. */
+static void test_profile(void **state)
+{
+    struct bench b;
+    struct measured m = {0}, wrong = {0};
+    struct worker_profile job;
+    struct step s;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    job = profile_job(&b, &m, 1);
+    worker_profile(b.worker, &job);
+    wait_for(&b, &m.n, 1);
+    assert_int_equal(m.e, ERR_NONE);
+    assert_true(m.p.n_classes == 4 && m.p.n_threads == 1 && m.p.cost_ps[1][0] > 0);
+    load_and_wait(&b, 1, ERR_NONE);
+    job = profile_job(&b, &wrong, 1);
+    job.path = "no-such-file.gguf";
+    worker_profile(b.worker, &job);
+    job = profile_job(&b, &m, 1);
+    worker_profile(b.worker, &job);
+    s = make_step(&b, 1, 0, 3);
+    check_step(&b, s, ERR_NONE);
+    assert_int_equal(wrong.n, 1);
+    assert_int_equal(wrong.e, ERR_FILE);
+    assert_int_equal(m.n, 2);
+    assert_int_equal(m.e, ERR_NONE);
+    bench_close(&b);
+}
+
+/* By a load, by whoever asked, and by the end of the worker. */
+static void test_profile_is_cancelled(void **state)
+{
+    struct bench b;
+    struct measured m[4] = {{0}};
+    struct worker_profile job;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    for (int i = 0; i < 2; i++) { /* one begins, one waits */
+        job = profile_job(&b, &m[i], 400);
+        worker_profile(b.worker, &job);
+    }
+    load_and_wait(&b, 1, ERR_NONE);
+    for (int i = 0; i < 2; i++) {
+        wait_for(&b, &m[i].n, 1);
+        assert_int_equal(m[i].e, ERR_CANCELLED);
+    }
+    for (int i = 2; i < 4; i++) {
+        job = profile_job(&b, &m[i], 400);
+        worker_profile(b.worker, &job);
+    }
+    worker_profile_cancel(b.worker);
+    for (int i = 2; i < 4; i++) {
+        wait_for(&b, &m[i].n, 1);
+        assert_int_equal(m[i].e, ERR_CANCELLED);
+    }
+    job = profile_job(&b, &m[0], 400);
+    worker_profile(b.worker, &job);
+    bench_close(&b);
+    assert_int_equal(m[0].n, 1); /* nobody was told */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -610,6 +703,8 @@ int main(void)
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_close_in_the_midst),
         cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_profile_is_cancelled),
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_sums_of_two_stages),
     };

@@ -1,0 +1,332 @@
+// Plan against equal split on emulated phones; README.md beside this file says what is measured and
+// how. Needs root, /dev/net/tun and control groups; says so and ends well without.
+//
+// usage: bench-cluster.mjs BUILD [--calibrate] [--mix NAME]... [--link NAME]... [--rounds N]
+//     [--tokens N] [--model NAME] [--quick] [--jitter MS] [--loss PERCENT] [--json FILE]
+//     [--no-llama] [--llama FOLDER] [--no-forced] [--by-hand] [--keep]
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Net, SKIP, median } from '../net/machines.mjs';
+import { LINKS, MIXES, Phones, missing, quotas } from './phones.mjs';
+import { PROMPT, CTX, STREAMS, PhoneCluster, Store, jsonSave } from './cluster.mjs';
+import { bestRuns, ceiling, equalRuns, nominal, splitText } from './nominal.mjs';
+import { calibrate } from './calibrate.mjs';
+import { Llama } from './llama.mjs';
+import { tableText, claimsText } from './table.mjs';
+
+const MB = 1e6, OVERHEAD = 96 * MB, SLACK = 64 * MB; // a program beside its weights; over a budget
+const { values: opt, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+        calibrate: { type: 'boolean' }, mix: { type: 'string', multiple: true },
+        link: { type: 'string', multiple: true }, rounds: { type: 'string' },
+        tokens: { type: 'string' }, model: { type: 'string', default: 'wide' },
+        quick: { type: 'boolean' }, jitter: { type: 'string', default: '0' },
+        loss: { type: 'string', default: '0' }, json: { type: 'string' },
+        'no-llama': { type: 'boolean' }, 'no-forced': { type: 'boolean' },
+        llama: { type: 'string', default: process.env.LLAMA_CPP ?? '' },
+        'by-hand': { type: 'boolean' }, keep: { type: 'boolean' }, help: { type: 'boolean' },
+    },
+});
+
+function chosen(all, names, what) {
+    for (const n of names ?? [])
+        if (!all.some(x => x.name === n))
+            throw new Error(`there is no ${what} "${n}"; there are ${all.map(x => x.name).join(', ')}`);
+    return all.filter(x => !names || names.includes(x.name));
+}
+
+const build = resolve(positionals[0] ?? 'build'), lingua = join(build, 'lingua');
+const rounds = Number(opt.rounds ?? 1), tokens = Number(opt.tokens ?? (opt.quick ? 8 : 16));
+const mixes = chosen(MIXES, opt.mix ?? (opt.quick ? ['one-slow', 'straggler'] : undefined), 'mix');
+const links = chosen(LINKS, opt.link ?? (opt.quick ? ['lan'] : undefined), 'link');
+const reason = missing();
+if (reason) {
+    console.log(`bench-cluster is left out: ${reason}`);
+    process.exit(0);
+}
+
+// Everything lies in one folder on a disk (memory limits count files that are kept in memory), and
+// is gone with us.
+const folder = mkdtempSync('/var/tmp/lingua-bench-');
+const phones = new Phones();
+let net = null, current = null, store = null;
+process.on('exit', () => {
+    for (const c of [current, store?.filling])
+        c?.procs.forEach(p => p?.kill('SIGKILL'));
+    net?.down();
+    phones.remove();
+    if (opt.keep)
+        console.log(`${folder} is kept`);
+    else
+        rmSync(folder, { recursive: true, force: true });
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+    process.on(signal, () => process.exit(1));
+const note = words => console.error(`  ${words}`);
+
+// ---- what is measured on ----
+
+function modelFile(name) {
+    const where = join(build, 'bench'), path = join(where, `${name.replaceAll(':', '-')}.gguf`);
+    mkdirSync(where, { recursive: true });
+    if (!existsSync(path) &&
+        spawnSync(join(build, 'lingua-test-model'), [name, path], { stdio: 'inherit' }).status !== 0)
+        throw new Error(`no model ${name}`);
+    return path;
+}
+
+// Its modules, each with its share of the work of a token, which is taken to go by bytes.
+function modelOf(path) {
+    const r = spawnSync(lingua, ['inspect', path, '--json'], { encoding: 'utf8' });
+    if (r.status !== 0)
+        throw new Error(r.stderr);
+    const doc = JSON.parse(r.stdout), sum = doc.modules.reduce((a, m) => a + m.decode_bytes, 0);
+    return { path, width: doc.width, bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
+        modules: doc.modules.map(m => ({ bytes: m.bytes, work: m.decode_bytes / sum })) };
+}
+
+// Tokens per second of the whole model in a group of that speed, on one thread: [decode, prefill].
+function alone(speed, decode, prefill, periodUs) {
+    phones.set('alone', 1);
+    phones.speed('alone', speed, periodUs);
+    const argv = phones.wrap('alone', [lingua, 'bench', model.path, '-t', '1', '-r', '2', '-n',
+        String(decode), '-p', String(prefill), '--json']);
+    const r = spawnSync(argv[0], argv.slice(1), { encoding: 'utf8' });
+    if (r.status !== 0)
+        throw new Error(r.stderr);
+    const of = key => JSON.parse(r.stdout).find(t => t[key])?.median_tokens_per_second;
+    return [of('n_gen'), of('n_prompt')];
+}
+
+function linkSet(link) {
+    net.ctl('delay', link?.delay ?? 0);
+    net.ctl('jitter', link ? opt.jitter : 0);
+    net.ctl('loss', link ? opt.loss : 0);
+    net.ctl('rate', link?.rate ?? 0);
+    net.ctl('air', link?.air ?? 0);
+}
+
+// A cluster of a mix on a link, placed as `how` says: {equal}, {streams} or {runs}, and {use}.
+async function up(mix, link, how) {
+    const speeds = quotas(mix), n = speeds.length;
+    const budget = Math.round(mix.room * model.bytes + OVERHEAD);
+    const byHand = how.runs && splitText(how.runs);
+    speeds.forEach((s, i) => phones.set(`m${i}`, s, budget + SLACK));
+    linkSet(link);
+    const memory = ['--memory', String(budget)];
+    const c = new PhoneCluster({
+        lingua, net, model: model.path, phones, store, work: join(folder, 'cluster'),
+        machines: how.runs ? how.runs.map(r => r.device) : speeds.map((_, i) => i), join: memory,
+        serve: ['--no-announce', '--ctx', String(CTX), '--slots', String(STREAMS), ...memory,
+            ...(byHand ? ['--split', byHand] : how.equal ? ['--equal'] : []),
+            ...(how.streams && !byHand ? ['--concurrency', String(how.streams)] : []),
+            ...(how.use ? ['--use', how.use] : [])],
+    });
+    current = c;
+    await c.begin();
+    await c.settled();
+    c.mix = mix;
+    c.n = n;
+    return c;
+}
+
+async function down(c) {
+    const killed = c.machines.filter(i => phones.kills(`m${i}`));
+    await c.close();
+    current = null;
+    if (killed.length)
+        throw new Error(`m${killed} took more memory than its limit`);
+}
+
+// ---- one row ----
+
+const records = [], forced = [], llamas = [];
+
+// What a document of `lingua plan` says, in short.
+function said(doc, streams, c) {
+    if (!doc)
+        return {};
+    const p = doc.prediction;
+    const parts = doc.devices.filter(d => d.modules).map(d => `${d.name} ${d.modules}`).join(', ');
+    return { predicted: streams === 1 ? 1000 / p.ms_per_token : p.tokens_per_s,
+        predicted_ttft_ms: p.ttft_ms, predicted_for: parts,
+        predicted_other: parts === c.parts() ? undefined : true, prediction: p, limit: doc.limit };
+}
+
+// Measures c with so many streams and keeps the record.
+async function measure(c, row, streams, doc, seed) {
+    const r = { ...row, streams, parts: c.parts(), ...said(doc, streams, c) };
+    if (streams === 1) {
+        r.ttft_ms = await c.ttft(seed);
+        r.tokens_per_s = 1000 / await c.single(tokens);
+        r.measured = c.devices().measured ?? undefined;
+    } else {
+        r.tokens_per_s = await c.together(tokens);
+    }
+    r.nominal = row.runs && nominal(model, fullMs, quotas(c.mix), row.linkIs, row.runs)
+        .rate(streams);
+    delete r.linkIs;
+    records.push(r);
+    note(`${row.mix} ${row.link} ${row.kind}, ${streams} stream${streams > 1 ? 's' : ''}: ` +
+        `${r.tokens_per_s.toFixed(3)} tokens/s` +
+        (r.predicted ? ` (predicted ${r.predicted.toFixed(3)})` : '') +
+        (r.nominal ? ` (by quotas ${r.nominal.toFixed(3)})` : '') +
+        (r.ttft_ms ? `, first token in ${(r.ttft_ms / 1000).toFixed(2)} s` : '') + `: ${r.parts}`);
+    if (opt.json)
+        jsonSave(opt.json, document());
+}
+
+async function equalLeg(mix, link, round) {
+    const runs = equalRuns(model.modules.length, mix.speeds.length);
+    const row = { mix: mix.name, link: link.name, kind: 'equal', round, linkIs: link,
+        runs: opt['by-hand'] && runs };
+    const c = await up(mix, link, opt['by-hand'] ? { runs } : { equal: true });
+    for (const streams of [1, STREAMS])
+        await measure(c, row, streams, !opt['by-hand'] &&
+            c.predicted(streams, tokens, ['--equal']), round);
+    await down(c);
+}
+
+// A plan is made for so many streams; where it is the same for one and for several, one cluster
+// does for both.
+async function planLeg(mix, link, round) {
+    let last = null;
+    for (const streams of [1, STREAMS]) {
+        const runs = opt['by-hand'] &&
+            bestRuns(model, fullMs, mix, quotas(mix), link, streams);
+        const doc = last && !runs && said(last.predicted(streams, tokens), streams, last);
+        if (last && (runs ? splitText(runs) !== last.split : doc.predicted_other)) {
+            await down(last);
+            last = null;
+        }
+        last ??= await up(mix, link, runs ? { runs } : { streams });
+        last.split = runs && splitText(runs);
+        await measure(last, { mix: mix.name, link: link.name, kind: 'plan', round, linkIs: link,
+            runs }, streams, !runs && last.predicted(streams, tokens), round);
+    }
+    await down(last);
+}
+
+// A device that was left out, forced in: what was predicted of that, and what comes of it.
+async function forcedRow(mix, link) {
+    let c = await up(mix, link, { streams: 1 });
+    const doc = c.predicted(1, tokens), out = doc?.devices.find(d => !d.modules);
+    if (!out) {
+        await down(c);
+        console.log(`no device is left out of ${mix.name} ${link.name}`);
+        return;
+    }
+    const row = { mix: mix.name, link: link.name, name: out.name, why: out.why,
+        without_predicted: doc.prediction.tokens_per_s, with_predicted: out.other_tokens_per_s,
+        without_measured: 1000 / await c.single(tokens) };
+    await down(c);
+    c = await up(mix, link, { streams: 1, use: out.name });
+    row.parts = c.parts();
+    row.with_predicted_then = c.predicted(1, tokens, ['--use', out.name]).prediction.tokens_per_s;
+    row.with_measured = 1000 / await c.single(tokens);
+    await down(c);
+    forced.push(row);
+    const f = v => v.toFixed(3);
+    console.log(`\n== ${out.name} of ${mix.name} ${link.name} was left out (${out.why})\n` +
+        `  without it ${f(row.without_measured)} tokens/s (predicted ${f(row.without_predicted)}), ` +
+        `with it ${f(row.with_measured)} (predicted ${f(row.with_predicted)})`);
+}
+
+// ---- the whole ----
+
+const document = () => ({ model: opt.model, tokens, prompt: PROMPT, context: CTX, full_ms: fullMs,
+    mixes: MIXES.map(m => ({ ...m, quotas: quotas(m) })), links: LINKS, rows: rows(), records,
+    forced, llama: llamas });
+
+// Medians over the rounds, one row per mix, link and number of streams.
+function rows() {
+    const list = [];
+    for (const mix of mixes)
+        for (const link of links)
+            for (const streams of [1, STREAMS]) {
+                const of = (kind, key) => {
+                    const l = records.filter(r => r.mix === mix.name && r.link === link.name &&
+                        r.kind === kind && r.streams === streams && r[key] > 0).map(r => r[key]);
+                    return l.length ? median(l) : undefined;
+                };
+                const side = kind => ({ rate: of(kind, 'tokens_per_s'),
+                    predicted: of(kind, 'predicted'), ttft: of(kind, 'ttft_ms'),
+                    predictedTtft: of(kind, 'predicted_ttft_ms') });
+                const row = { mix: mix.name, link: link.name, streams, equal: side('equal'),
+                    plan: side('plan'), uneven: ceiling(mix.speeds, mix.room, STREAMS),
+                    ceiling: ceiling(mix.speeds, mix.room, streams) };
+                row.ratio = row.plan.rate / row.equal.rate;
+                if (row.ratio)
+                    list.push(row);
+            }
+    return list;
+}
+
+// Seconds, by the quotas: what a token, a prompt and a start take of each leg.
+function estimate(prefill) {
+    let seconds = 0;
+    for (const mix of mixes)
+        for (const link of links) {
+            const speeds = quotas(mix), share = 1 / speeds.length;
+            const plan = bestRuns(model, fullMs, mix, speeds, link, 1);
+            const legs = [equalRuns(model.modules.length, speeds.length), plan, plan];
+            for (const runs of legs) {
+                const n = nominal(model, fullMs, speeds, link, runs);
+                const slowest = Math.max(...runs.map(r => share / speeds[r.device]));
+                seconds += 20 + tokens * n.ms / 1000 + PROMPT / prefill * slowest +
+                    STREAMS * (tokens + 12) / n.rate(STREAMS);
+            }
+            seconds += llama.there ? 30 + 4 * tokens * 2 * fullMs / 1000 : 0;
+        }
+    return rounds * seconds + (opt['no-forced'] ? 0 : 60);
+}
+
+if (opt.help) {
+    console.log('bench/cluster/README.md says how; the head of bench/cluster/bench-cluster.mjs ' +
+        'has the options');
+    process.exit(0);
+}
+const llama = new Llama(opt['no-llama'] ? null : opt.llama);
+const model = modelOf(modelFile(opt.model));
+net = new Net(Math.max(...mixes.map(m => m.speeds.length), 3), join(build, 'lingua-netswitch'));
+const [decode, prefill] = alone(1, 8, 64);
+const fullMs = 1000 / decode;
+store = new Store(folder, lingua, model.path);
+await store.fill(net.n);
+store.filling = null;
+if (opt.calibrate) {
+    await calibrate({ alone, phones, net, linkSet, up, down, model, fullMs, folder });
+    process.exit(0);
+}
+console.log(`${opt.model}: ${(model.bytes / MB).toFixed(0)} MB, ${fullMs.toFixed(1)} ms/token on ` +
+    `one core here; ${mixes.length} mixes x ${links.length} links x ${rounds} rounds, about ` +
+    `${Math.ceil(estimate(prefill) / 60)} minutes; ${llama.words}`);
+for (const m of mixes)
+    console.log(`  ${m.name}: ${m.speeds.join(' : ')} as ${quotas(m).map(q => q.toFixed(3)).join(', ')}` +
+        ` cores, each with room for ${100 * m.room} % of the model`);
+for (let round = 0; round < rounds; round++)
+    for (const link of links)
+        for (const mix of mixes) {
+            // In turns, so that what changes with time is on neither side.
+            for (const leg of round % 2 ? [planLeg, equalLeg] : [equalLeg, planLeg])
+                await leg(mix, link, round);
+            if (llama.there && round === 0) {
+                speedsSet(mix);
+                llamas.push(await llama.run({ mix, link, net, phones, model, tokens, linkSet }));
+            }
+        }
+
+function speedsSet(mix) {
+    quotas(mix).forEach((s, i) => phones.set(`m${i}`, s, 0));
+}
+
+console.log(tableText(rows(), llamas));
+if (!opt['no-forced'] && !opt['by-hand'])
+    await forcedRow(mixes.at(-1), links[0]);
+console.log(claimsText(rows()));
+if (opt.json)
+    jsonSave(opt.json, document());
+process.exit(0);

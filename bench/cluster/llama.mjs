@@ -1,0 +1,1 @@
+export class Llama { constructor() { this.there = false; this.words = 'llama.cpp: not present'; } }
