@@ -517,9 +517,20 @@ static void time_words(const json_t *time, const char *what, char *buf, size_t c
              ms_text(head, number(time, "head_ms")), tail);
 }
 
+/* Only of the plan that is drawn: what runs may be another one. */
 static bool has_measured(const struct drawing *d)
 {
-    return json_is_object(d->measured) && parts_ms(d->measured) > 0;
+    const json_t *stages = json_object_get(d->measured, "stages");
+
+    for (size_t s = 0; s < json_array_size(stages); s++) {
+        const json_t *o = json_array_get(d->stages, s), *was = json_array_get(stages, s);
+        int at;
+
+        if (strcmp(remote_text(o, "modules"), remote_text(was, "modules")) != 0 ||
+            strcmp(remote_text(device_of(d, o, "device", &at), "name"), remote_text(was, "name")))
+            return false;
+    }
+    return parts_ms(d->measured) > 0;
 }
 
 static void draw_times(struct drawing *d, double y)
