@@ -502,12 +502,18 @@ static void draw_time(struct drawing *d, const json_t *time, double y, double sc
     draw_part(d, &x, y, scale * number(time, "head_ms"), "head", NULL);
 }
 
+/* A running head learns from what it measures, so that what is predicted now is not what was
+ * predicted then. */
 static void time_words(const json_t *time, const char *what, char *buf, size_t cap)
 {
     const json_t *error = json_object_get(time, "error_percent");
-    char all[32], compute[32], hops[32], head[32], tail[48] = "";
+    const json_t *was = json_object_get(time, "predicted");
+    char all[32], compute[32], hops[32], head[32], then[32], tail[96] = "";
 
-    if (json_is_number(error))
+    if (json_is_number(error) && json_is_object(was))
+        snprintf(tail, sizeof tail, "; before that %s were predicted (%+.1f %%)",
+                 ms_text(then, number(was, "ms_per_token")), json_number_value(error));
+    else if (json_is_number(error))
         snprintf(tail, sizeof tail, "; the prediction is off by %+.1f %%",
                  json_number_value(error));
     snprintf(buf, cap, "%s: %s per token = %s computing + %s on the way + %s at the head%s", what,
