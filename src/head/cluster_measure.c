@@ -284,6 +284,26 @@ static double error_of(const struct measured *m)
     return m->tokens_per_s > 0 ? m->tokens_per_s / m->was.tokens_per_s - 1 : 0;
 }
 
+/* Whose parts these are: a plan that was asked for on paper may be another one. */
+static json_t *stages_json(const struct cluster *c)
+{
+    const struct plan *plan = &c->running.plan;
+    json_t *list = json_array();
+
+    for (int s = 0; s < plan->n_stages; s++) {
+        const struct plan_stage *st = &plan->stage[s];
+        const struct plan one = {.n_devices = 1, .n_stages = 1, .stage = {{0, st->first, st->end}}};
+        const struct member *m = &c->member[c->running.member[st->device]];
+        json_t *name = json_string(m->able.name);
+        char modules[64];
+
+        plan_describe(&one, c->model, 0, modules, sizeof modules);
+        json_array_append_new(list, json_pack("{s:o, s:s}", "name", name ? name : json_string("?"),
+                                              "modules", modules));
+    }
+    return list;
+}
+
 json_t *cluster_measured_json(const struct cluster *c)
 {
     const struct measured *m = &c->measured;
@@ -303,5 +323,6 @@ json_t *cluster_measured_json(const struct cluster *c)
     json_object_set_new(o, "streams", json_integer(m->streams));
     json_object_set_new(o, "error_percent", json_real(100 * error_of(m)));
     json_object_set_new(o, "predicted", was);
+    json_object_set_new(o, "stages", stages_json(c));
     return o;
 }
