@@ -810,6 +810,114 @@ static void test_profile_is_replaced(void **state)
     world_close(w);
 }
 
+/* ---- how quick links are ---- */
+
+static bool is_measured(uint64_t rtt_us, uint64_t out_bytes_per_s, uint64_t in_bytes_per_s)
+{
+    return rtt_us > 0 && out_bytes_per_s > 0 && in_bytes_per_s > 0;
+}
+
+static bool same_speed(const struct wire_link_report *a, const struct wire_link_report *b)
+{
+    return a->rtt_us == b->rtt_us && a->out_bytes_per_s == b->out_bytes_per_s &&
+           a->in_bytes_per_s == b->in_bytes_per_s;
+}
+
+/* The one that dialled measures, once; by the time all are ready the head has heard of it. */
+static void test_speed(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = w->head.member;
+    struct wire_link_report first;
+    struct wire_probe odd = {.kind = WIRE_PROBE_ECHOED, .number = 1};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    (void)state;
+    fake_head_probe(&w->head, 1);
+    assert_true(
+        is_measured(m[1].speed.rtt_us, m[1].speed.out_bytes_per_s, m[1].speed.in_bytes_per_s));
+    bring_up(w, false);
+    first = m[0].direct;
+    assert_true(is_measured(first.rtt_us, first.out_bytes_per_s, first.in_bytes_per_s));
+    assert_true(first.epoch == w->epoch && first.device == 2);
+    assert_true(m[1].direct.epoch == w->epoch && m[1].direct.device == 1);
+    assert_true(same_speed(&m[1].direct, &(struct wire_link_report){0}));
+    check_steps(w);
+    bring_up(w, false);
+    assert_int_equal(m[0].direct.epoch, w->epoch);
+    assert_true(same_speed(&m[0].direct, &first)); /* to the microsecond: it is remembered */
+    check_steps(w);
+    fake_head_probe(&w->head, 0);
+    wire_probe_encode(&odd, &buf, &f); /* an answer to nothing costs the head its link */
+    fake_head_send(&w->head, 0, &f);
+    fake_head_wait(&w->head, &m[0].n_greets, 2);
+    world_close(w);
+}
+
+static void mute_frame(void *user, struct link *l, const struct frame *f)
+{
+    struct wire_ping ping;
+    struct wire_pong pong = {0};
+    struct wire_buf buf;
+    struct frame_out out;
+
+    (void)user;
+    if (f->type != FRAME_PING)
+        return;
+    assert_int_equal(wire_ping_decode(f, &ping, &et), ERR_NONE);
+    pong.sent_us = ping.sent_us;
+    wire_pong_encode(&pong, &buf, &out);
+    link_send(l, &out);
+}
+
+static void mute_closed(void *user, struct link *l, enum err e, const char *why)
+{
+    (void)user;
+    (void)l;
+    (void)e;
+    (void)why;
+}
+
+static void mute_greeted(void *user, struct link *l, const struct wire_greet *greet)
+{
+    static const struct link_calls calls = {.frame = mute_frame, .closed = mute_closed};
+
+    (void)greet;
+    link_welcome(l, WIRE_STAGES, &calls, user);
+}
+
+/* A neighbour that is there and answers no probe: the epoch waits for that, and runs without. */
+static void test_speed_unknown(void **state)
+{
+    static const struct link_calls calls = {.greeted = mute_greeted, .closed = mute_closed};
+    struct world *w = world_open();
+    struct fake_member *m = w->head.member;
+    struct hub_opts o = {.base = w->base, .name = "mute", .calls = &calls};
+    struct identity *id;
+    struct hub *hub;
+    char address[64];
+    int port;
+
+    (void)state;
+    assert_int_equal(identity_open(w->device[1].folder, &id, &et), ERR_NONE);
+    o.identity = id;
+    assert_int_equal(hub_open(&o, &hub, &et), ERR_NONE);
+    assert_int_equal(hub_listen(hub, "127.0.0.1", 0, &port, &et), ERR_NONE);
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    fake_head_assign(&w->head, ++w->epoch, address);
+    for (int i = 0; i < NODES; i++)
+        fake_head_wait(&w->head, &m[i].n_phase[WIRE_PHASE_FETCHED], 1);
+    fake_head_load(&w->head);
+    fake_head_dial(&w->head, 0, 2, WIRE_DIAL_OUT);
+    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_READY], 1);
+    assert_int_equal(m[0].n_state[WIRE_LINK_DIRECT], 1);
+    assert_true(same_speed(&m[0].direct, &(struct wire_link_report){0}));
+    hub_close(hub);
+    identity_close(id);
+    world_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -830,6 +938,8 @@ int main(void)
         cmocka_unit_test(test_orders_that_make_no_sense),
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_profile_is_replaced),
+        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_speed_unknown),
     };
 
     if (getenv("LINGUA_TEST_ONLY"))
