@@ -8,3 +8,7 @@ if(LINGUA_BENCH AND TARGET lingua_model AND TARGET test_rig)
     ${CMAKE_SOURCE_DIR}/bench/bench_model.c)
   target_link_libraries(lingua-bench-vs-llama PRIVATE test_rig)
 endif()
+
+# How long plans take, and how near to the best they are proved to be.
+add_executable(lingua-bench-plan ${CMAKE_SOURCE_DIR}/bench/plan/bench_plan.c)
+target_link_libraries(lingua-bench-plan PRIVATE lingua_plan)

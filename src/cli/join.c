@@ -77,6 +77,8 @@ static int parse(struct join *j, int argc, char **argv)
         OPTION_NAME(&j->member),
         OPTION_MEMORY(&j->member),
         OPTION_CORES(&j->member),
+        OPTION_CAP(&j->member),
+        OPTION_SPARE(&j->member),
         {"cache", 0, OPTION_SIZE, &j->cache, 1 << 20, 1ull << 50, NULL, "SIZE",
          "the most that kept weights may take on the disk; what was\nnot used for longest makes "
          "room (default: no limit)"},
@@ -214,6 +216,12 @@ static void state_say(struct join *j, const struct node_status *s)
         break;
     case NODE_FETCHING:
         break; /* fetching_say, once it is known what */
+    case NODE_MEASURING:
+        if (!j->linked_once)
+            bars_say(&j->bars, "linked to %s as %s", s->head_name, s->name);
+        j->linked_once = true;
+        bars_say(&j->bars, "measures how fast it is with this model; the next time it knows");
+        break;
     case NODE_LOADING:
         bars_say(&j->bars, "loads %s", s->modules);
         break;
@@ -246,7 +254,7 @@ static bool is_looking(const struct join *j)
 
 static void trouble_say(struct join *j, const struct node_status *s)
 {
-    if (s->state == NODE_READY || s->state == NODE_WAITING)
+    if (s->state == NODE_READY || s->state == NODE_WAITING || s->state == NODE_MEASURING)
         j->n_troubles = 0;
     /* Why it ended is said at the end. */
     if (!*s->trouble || is_looking(j) || s->state == NODE_ENDED ||
@@ -267,7 +275,7 @@ static void on_status(void *user, const struct node_status *s)
     struct join *j = user;
 
     j->now = *s;
-    if (s->state == NODE_WAITING && !*s->name)
+    if ((s->state == NODE_WAITING || s->state == NODE_MEASURING) && !*s->name)
         return; /* what it is called here comes in a moment */
     if (s->state != j->shown.state ||
         (s->state == NODE_READY && strcmp(s->modules, j->shown.modules) != 0))
@@ -301,6 +309,8 @@ static int live(struct join *j)
                              .address = j->address,
                              .n_threads = (int)j->member.threads,
                              .memory_bytes = j->member.memory,
+                             .cap = (int)j->member.cap,
+                             .spare = j->member.spare,
                              .log = member_log(&j->log),
                              .status = on_status,
                              .user = j};
@@ -374,8 +384,10 @@ int cmd_join(int argc, char **argv)
         status = token_find(&j);
     if (!j.address && *j.invitation.address)
         j.address = j.invitation.address;
-    if (status < 0)
+    if (status < 0) {
+        member_threads(&j.member, j.state_folder);
         status = join(&j);
+    }
     invitation_wipe(&j.invitation);
     free(j.state_folder);
     free(j.cache_folder);

@@ -9,6 +9,7 @@
 #include "base/sys.h"
 #include "cli/cmd.h"
 #include "cli/say.h"
+#include "device/profile.h"
 
 /* The host's name, or, where hosts have none (Android calls every phone "localhost"), the kind of
  * thing it is. The head makes names different that are not. */
@@ -53,9 +54,15 @@ int member_settle(const char *command, struct member_options *o)
     if (o->threads > cores)
         say("warning: %lld threads were asked for, but there are %d cores: using %d",
             (long long)o->threads, cores, cores);
-    if (o->threads == 0 || o->threads > cores)
+    if (o->threads > cores)
         o->threads = cores;
     return -1;
+}
+
+void member_threads(struct member_options *o, const char *state_folder)
+{
+    if (o->threads == 0)
+        o->threads = profile_threads(state_folder, o->memory, "/sys");
 }
 
 static void line(void *user, const char *component, const char *text)

@@ -14,9 +14,10 @@ enum { MEMBER_NAME_MAX = 64 };
 
 struct member_options {
     const char *name, *listen, *state;
-    int64_t threads; /* 0 = all cores, until member_settle */
+    int64_t threads; /* 0 = those that prove quickest, until member_threads */
+    int64_t cap;     /* percent; 0 = not said */
     uint64_t memory; /* 0 = not said */
-    bool verbose;
+    bool verbose, spare;
     char host[MEMBER_NAME_MAX];
 };
 
@@ -41,7 +42,19 @@ struct member_options {
 #define OPTION_CORES(o)                                                                            \
     {                                                                                              \
         .name = "threads", .letter = 't', .kind = OPTION_WHOLE, .value = &(o)->threads, .min = 1,  \
-        .max = 4096, .argument = "N", .help = "cores to compute with (default: all)"               \
+        .max = 4096, .argument = "N",                                                              \
+        .help = "cores to compute with (default: as many as prove quickest,\n"                     \
+                "which is tried once)"                                                             \
+    }
+#define OPTION_CAP(o)                                                                              \
+    {                                                                                              \
+        .name = "cap", .kind = OPTION_WHOLE, .value = &(o)->cap, .min = 1, .max = 100,             \
+        .argument = "PERCENT", .help = "busy at most that share of the time (default: 100)"        \
+    }
+#define OPTION_SPARE(o)                                                                            \
+    {                                                                                              \
+        .name = "spare", .kind = OPTION_FLAG, .value = &(o)->spare,                                \
+        .help = "use this device only where it helps much: keep my laptop free"                    \
     }
 #define OPTION_STATE(at)                                                                           \
     {                                                                                              \
@@ -58,6 +71,10 @@ struct member_options {
 /* Checks what was given and fills in what was not. Returns -1, or the exit status after saying what
  * is wrong. */
 int member_settle(const char *command, struct member_options *o);
+
+/* The thread count, where none was given: what this device is quickest with, remembered in its
+ * state folder. Measures for a moment the first time. */
+void member_threads(struct member_options *o, const char *state_folder);
 
 /* Log lines as "[link] ..." above the bars; without verbose those that only explain are left out.
  * What was refused is always said. */

@@ -39,6 +39,13 @@ static const char *ms_of(double ms, char buf[NUM_MAX])
     return buf;
 }
 
+/* Tokens per second. */
+static const char *rate_of(double rate, char buf[NUM_MAX])
+{
+    snprintf(buf, NUM_MAX, rate < 9.995 ? "%.2f" : rate < 99.95 ? "%.1f" : "%.0f", rate);
+    return buf;
+}
+
 static double sum_of(const json_t *list)
 {
     double sum = 0;
@@ -72,7 +79,7 @@ enum { COL_DEVICE, COL_MODULES, COL_MEMORY, COL_MS, COL_BUSY, COL_WITHOUT, COL_W
 /* "5.2 tokens/s, -45 %" */
 static void other_cell(struct table *t, int column, const json_t *d)
 {
-    double other = number_of(d, "other_tokens_per_s");
+    char buf[NUM_MAX];
     const char *key = is(d, "used") ? "loses_percent" : "costs_percent";
 
     if (is(d, "head"))
@@ -80,7 +87,9 @@ static void other_cell(struct table *t, int column, const json_t *d)
     else if (!json_is_number(json_object_get(d, key)))
         table_cell(t, column, "no plan");
     else
-        table_cell(t, column, "%.3g tokens/s, %+.0f %%", other, -number_of(d, key));
+        table_cell(t, column, "%s tokens/s, %+.*f %%",
+                   rate_of(number_of(d, "other_tokens_per_s"), buf), fabs(number_of(d, key)) < 2,
+                   -number_of(d, key));
 }
 
 static void memory_cell(struct table *t, const json_t *d)
@@ -111,10 +120,10 @@ static void device_row(struct table *t, const json_t *d)
         table_cell(t, COL_BUSY, "%.0f %%", 100 * number_of(d, "busy"));
     else
         table_cell(t, COL_BUSY, "-");
-    if (used)
-        other_cell(t, COL_WITHOUT, d);
-    else
-        other_cell(t, COL_WITH, d);
+    table_cell(t, COL_WITHOUT, "-");
+    if (t->n_columns > COL_WITH)
+        table_cell(t, COL_WITH, "-");
+    other_cell(t, used ? COL_WITHOUT : COL_WITH, d);
 }
 
 /* In the order a token meets them; those left out come last. */
@@ -192,8 +201,8 @@ static void prediction_print(const json_t *doc)
          ms_of(number_of(p, "ms_per_token"), a), ms_of(sum_of(json_object_get(p, "compute_ms")), b),
          ms_of(sum_of(json_object_get(p, "hop_ms")), c), ms_of(number_of(p, "head_ms"), d));
     parts_print(doc);
-    line("speed", "%.3g tokens/s %s%.0f stream%s; the first token %s %s after a prompt of %.0f",
-         number_of(p, "tokens_per_s"), streams == 1 ? "for " : "in all for ", streams,
+    line("speed", "%s tokens/s %s%.0f stream%s; the first token %s %s after a prompt of %.0f",
+         rate_of(number_of(p, "tokens_per_s"), b), streams == 1 ? "for " : "in all for ", streams,
          streams == 1 ? "" : "s", ms_of(ttft < 1000 ? ttft : ttft / 1000, a),
          ttft < 1000 ? "ms" : "s", number_of(doc, "prompt"));
     line("limit", "%s", remote_text(doc, "limit"));
@@ -271,16 +280,18 @@ static void explain_print(const json_t *doc)
         line("program", "%s columns, %s rows, %s nodes of branch and bound",
              num_thousands(a, (uint64_t)columns), num_thousands(b, (uint64_t)number_of(p, "rows")),
              num_thousands(c, (uint64_t)number_of(p, "nodes")));
+    else if (number_of(p, "gap") > 0)
+        line("program", "none was solved; likely orders of the devices were tried");
     else
-        line("program", "none was needed");
-    line("search", "%.0f order%s of devices cut exactly, %s ms in all", number_of(p, "orders"),
+        line("program", "none was needed: every order of the devices was cut exactly");
+    line("search", "%.0f order%s of devices cut, %s ms in all", number_of(p, "orders"),
          number_of(p, "orders") == 1 ? "" : "s", ms_of(number_of(p, "solve_ms"), a));
     if (number_of(p, "bound_ms") > 0)
         line("proof", "score %.5g ms, no plan is below %.5g ms: gap %.2g %%",
              number_of(p, "score_ms"), number_of(p, "bound_ms"), 100 * number_of(p, "gap"));
-    line("groups", "%.0f of %.0f row%s under way at once, one of them home every %s ms",
-         number_of(t, "k"), number_of(t, "g"), number_of(t, "g") == 1 ? "" : "s",
-         ms_of(number_of(t, "period_ms"), a));
+    line("groups", "%.0f group%s of %.0f row%s under way at once, one of them home every %s ms",
+         number_of(t, "k"), number_of(t, "k") == 1 ? "" : "s", number_of(t, "g"),
+         number_of(t, "g") == 1 ? "" : "s", ms_of(number_of(t, "period_ms"), a));
     line("memory", "for a context of %.0f in %.0f slots", number_of(doc, "n_ctx"),
          number_of(doc, "n_slots"));
     costs_print(doc);

@@ -57,6 +57,8 @@ static int parse(struct serve *s, int argc, char **argv)
         OPTION_LISTEN(&s->member, "where devices reach it (default: every address, port 7333)"),
         OPTION_MEMORY(&s->member),
         OPTION_CORES(&s->member),
+        OPTION_CAP(&s->member),
+        OPTION_SPARE(&s->member),
         OPTION_CTX(&s->open, "positions of context (default: as trained, at most 4096)"),
         OPTION_KV(&s->open),
         {"slots", 0, OPTION_WHOLE, &s->slots, 1, 256, NULL, "N",
@@ -151,8 +153,10 @@ static void plan_say(struct serve *s, const json_t *all)
     if (!json_is_object(plan))
         return;
     if (n > 1)
-        bars_say(&s->bars, "predicted: %.1f tokens/s for %u answers at once (%.1f ms per token "
-                 "for one alone); %s", per_s, n, ms, remote_text(plan, "limit"));
+        bars_say(&s->bars,
+                 "predicted: %.1f tokens/s for %u answers at once (%.1f ms per token "
+                 "for one alone); %s",
+                 per_s, n, ms, remote_text(plan, "limit"));
     else
         bars_say(&s->bars, "predicted: %.1f ms per token, %.1f tokens/s; %s", ms, per_s,
                  remote_text(plan, "limit"));
@@ -161,12 +165,12 @@ static void plan_say(struct serve *s, const json_t *all)
         double with = json_number_value(json_object_get(d, "tokens_per_s_with_it"));
 
         if (with > 0)
-            bars_say(&s->bars, "%s is left out: with it %.1f instead of %.1f tokens/s "
-                     "(serve --use %s takes it in)", remote_text(d, "name"), with, per_s,
-                     remote_text(d, "name"));
+            bars_say(&s->bars,
+                     "%s is left out: with it %.1f instead of %.1f tokens/s "
+                     "(serve --use %s takes it in)",
+                     remote_text(d, "name"), with, per_s, remote_text(d, "name"));
         else
-            bars_say(&s->bars, "%s is left out: %s", remote_text(d, "name"),
-                     remote_text(d, "why"));
+            bars_say(&s->bars, "%s is left out: %s", remote_text(d, "name"), remote_text(d, "why"));
     }
 }
 
@@ -269,6 +273,8 @@ static int cluster_begin(struct serve *s)
                                 .n_ctx = (int)s->open.ctx,
                                 .kv = kinds[s->open.kv],
                                 .want_private = s->want_private,
+                                .cap = (int)s->member.cap,
+                                .spare = s->member.spare,
                                 .split = s->open.split,
                                 .concurrency = (int)s->concurrency,
                                 .equal = s->equal,
@@ -328,8 +334,12 @@ int cmd_serve(int argc, char **argv)
         say("serve: %s", et.text);
         status = STATUS_FAILED;
     }
-    if (status < 0)
-        status = model_path_find(s.model, &s.model_path) ? STATUS_FAILED : live(&s);
+    if (status < 0 && model_path_find(s.model, &s.model_path))
+        status = STATUS_FAILED;
+    if (status < 0) {
+        member_threads(&s.member, s.state_folder);
+        status = live(&s);
+    }
     explicit_bzero(s.token, sizeof s.token);
     free(s.state_shown);
     free(s.model_path);

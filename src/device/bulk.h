@@ -58,7 +58,7 @@ struct fetch_opts {
     struct hub *hub;
     struct cache *cache;
     struct log log;
-    const struct plan *plan; /* copied */
+    const struct plan *plan; /* copied; NULL: the header (part 0) alone is needed */
     int device;
     uint8_t model[WIRE_KEY_BYTES];
     const struct wire_peer *source; /* [0] is the head; copied */

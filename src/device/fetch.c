@@ -61,7 +61,8 @@ struct fetch {
     struct hub *hub;
     struct cache *cache;
     struct log log;
-    struct plan plan;
+    bool header_only;
+    struct plan plan; /* unless header_only */
     int device;
     uint8_t model_id[WIRE_KEY_BYTES];
     struct wire_greet greet;
@@ -463,7 +464,7 @@ static enum err take_needs(struct fetch *f)
     int n_missing = 0;
     enum err e = model_open(mirror_path(f->mirror), &f->model, &f->why);
 
-    if (!e)
+    if (!e && !f->header_only)
         e = manifest_needs(f->manifest, f->model, &f->plan, f->device, f->need, &f->total, &f->why);
     if (e)
         return e;
@@ -714,7 +715,9 @@ struct fetch *fetch_begin(const struct fetch_opts *opts)
     f->hub = opts->hub;
     f->cache = opts->cache;
     f->log = opts->log;
-    f->plan = *opts->plan;
+    f->header_only = !opts->plan;
+    if (opts->plan)
+        f->plan = *opts->plan;
     f->device = opts->device;
     memcpy(f->model_id, opts->model, sizeof f->model_id);
     f->greet = *opts->greet;

@@ -58,7 +58,9 @@ static enum node_state state_of(const struct node *n)
         return NODE_FETCHING;
     if (n->loading || (now && !now->ready && !now->failed))
         return NODE_LOADING;
-    return now && now->ready ? NODE_READY : NODE_WAITING;
+    if (now && now->ready)
+        return NODE_READY;
+    return n->asked.wanted ? NODE_MEASURING : NODE_WAITING;
 }
 
 void node_update(struct node *n)
@@ -128,7 +130,8 @@ static enum err measure(struct node *n, const struct node_opts *opts, struct err
 
     if (e)
         return e;
-    e = profile_measure(c, opts->state_folder, opts->memory_bytes, &n->profile, et);
+    n->base_bytes = profile_base_bytes(opts->state_folder);
+    e = profile_speed(c, opts->state_folder, opts->memory_bytes, &n->bytes_per_s, et);
     compute_close(c);
     n->memory_bytes = opts->memory_bytes ? opts->memory_bytes : sys_available_bytes() / 10 * 7;
     return e;
@@ -154,6 +157,7 @@ static void node_free(struct node *n)
 {
     if (n->hub)
         hub_close(n->hub);
+    profile_fini(n);
     if (n->cache)
         cache_close(n->cache);
     roster_close(n->roster);
@@ -167,6 +171,7 @@ static void node_free(struct node *n)
     token_wipe(&n->token);
     free(n->checked);
     free(n->folder);
+    free(n->cache_folder);
     free(n->own_address);
     free(n);
 }
@@ -183,6 +188,11 @@ enum err node_open(struct event_base *base, const struct node_opts *opts, struct
     n->status_call = opts->status;
     n->user = opts->user;
     n->folder = mem_strdup(opts->state_folder);
+    n->cache_folder = mem_strdup(opts->cache_folder);
+    n->cap = opts->cap ? opts->cap : 100;
+    n->spare = opts->spare;
+    n->profile_windows = opts->profile_windows;
+    n->profile_window_ms = opts->profile_window_ms;
     n->own_address = opts->address ? mem_strdup(opts->address) : NULL;
     n->n_threads = opts->n_threads;
     n->lock_fd = -1;
@@ -202,6 +212,7 @@ enum err node_open(struct event_base *base, const struct node_opts *opts, struct
     }
     *out = n;
     head_init(n);
+    profile_init(n);
     node_update(n);
     head_begin(n);
     return ERR_NONE;

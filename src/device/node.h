@@ -7,6 +7,8 @@
  *   2. It dials the head as a member (GREET with what it brings), again with back-off (0.2 s
  *      doubling to 15 s, with jitter) whenever the link is lost, keeping what it has loaded.
  *   3. ROSTER: the newest list of who belongs; links to anyone else are cut at once.
+ *      PROFILE_ASK: what it takes for each class of the model's modules, remembered or measured
+ *      (device/profile.h), which needs the model's header.
  *   4. ASSIGN of an epoch: it fetches what it lacks (device/bulk.h) while the old epoch still runs,
  *      says FETCHED; LOAD: it changes over (worker.h), and DIALs or awaits its neighbours as told;
  *      when the segments are loaded and each neighbour's link stands (or is relayed): READY.
@@ -41,6 +43,7 @@ enum node_state {
     NODE_FETCHING,
     NODE_LOADING,
     NODE_READY,
+    NODE_MEASURING, /* how fast it is with the head's model; no part to play yet */
     NODE_ENDED,
 };
 
@@ -64,6 +67,9 @@ struct node_opts {
     const struct token *token; /* NULL = already paired */
     int n_threads;
     uint64_t memory_bytes; /* of the whole process; 0 = 70 % of what is available */
+    int cap;               /* percent of the time it may be busy, 1..100; 0 = 100 */
+    bool spare;            /* to be used only where it helps much */
+    int profile_windows, profile_window_ms; /* 0 = as device/profile.h has them */
     struct log log;
     /* Told of every change of state and, while bytes move, some times a second. */
     void (*status)(void *user, const struct node_status *s);

@@ -200,10 +200,7 @@ static int list_sources(const struct epoch *e, struct wire_peer source[WIRE_PEER
     const struct node *n = e->node;
     int count = 1;
 
-    memset(&source[0], 0, sizeof source[0]);
-    memcpy(source[0].key, n->known.head.bytes, sizeof source[0].key);
-    memcpy(source[0].name, n->known.head_name, sizeof source[0].name);
-    snprintf(source[0].addresses, sizeof source[0].addresses, "%s", link_peer_address(n->head));
+    head_as_source(n, &source[0]);
     for (int i = 0; i < e->n_peers; i++) {
         const struct wire_peer *p = &e->peer[i];
 
@@ -233,6 +230,7 @@ static void begin_fetch(struct epoch *e)
                               .user = e};
 
     CHECK(!n->loading && !e->fetch);
+    profile_yield(n);
     memcpy(opts.model, e->model, sizeof opts.model);
     memcpy(greet.name, n->own_name, sizeof greet.name);
     n->status.done = n->status.total = 0;
@@ -353,6 +351,7 @@ static void begin_load(struct epoch *e)
         .mirror = e->mirror, .plan = e->plan, .device = e->device, .checked = n->checked};
     e->n_checks++;
     n->loading = e;
+    profile_yield(n);
     n->status.done = n->status.total = 0;
     worker_load(n->worker, &l);
     node_update(n);

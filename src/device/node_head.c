@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "device/condition.h"
 #include "device/node_impl.h"
 #include "model/model.h"
 
@@ -30,8 +31,10 @@ static void fill_greet(const struct node *n, struct wire_greet *g)
         snprintf(g->kind, sizeof g->kind, "%.40s %.40s", u.machine, u.sysname);
     g->n_threads = n->n_threads;
     g->memory_bytes = n->memory_bytes;
-    g->base_bytes = n->profile.base_bytes;
-    g->speed = n->profile.speed;
+    g->base_bytes = n->base_bytes;
+    g->speed = n->bytes_per_s;
+    g->cap = n->cap;
+    g->spare = n->spare;
     g->port = n->port;
     g->roster = roster_version(n->roster);
 }
@@ -123,8 +126,11 @@ void head_found(struct node *n, const char *address)
 static void forget_link(struct node *n)
 {
     n->head = NULL;
+    probe_free(n->head_probe);
+    n->head_probe = NULL;
     n->head_open = n->roster_fresh = n->pairing = false;
     (void)event_del(n->silence);
+    profile_head_lost(n);
     epoch_head_lost(n);
 }
 
@@ -246,12 +252,21 @@ static void keep_known(struct node *n)
         log_say(&n->log, "node", "what cluster this is could not be kept: %s", et.text);
 }
 
+/* Never: the head asks, and this side only answers. */
+static void on_probed(void *user, bool ok, const struct probe_result *r)
+{
+    (void)user;
+    (void)ok;
+    (void)r;
+}
+
 static void on_opened(void *user, struct link *l, const struct wire_welcome *welcome)
 {
     struct node *n = user;
     bool changed = strcmp(n->known.head_name, welcome->name) != 0;
 
     n->head_open = true;
+    n->head_probe = probe_new(n->base, l, on_probed, n);
     n->silent_looks = 0;
     event_add(n->silence, &(struct timeval){SILENCE_LOOK_MS / 1000, SILENCE_LOOK_MS % 1000 * 1000});
     memcpy(n->known.head_name, welcome->name, sizeof n->known.head_name);
@@ -315,6 +330,14 @@ static bool take_roster(struct node *n, const struct frame *f, struct err_text *
 
 /* ---- frames ---- */
 
+void head_as_source(const struct node *n, struct wire_peer *out)
+{
+    memset(out, 0, sizeof *out);
+    memcpy(out->key, n->known.head.bytes, sizeof out->key);
+    memcpy(out->name, n->known.head_name, sizeof out->name);
+    snprintf(out->addresses, sizeof out->addresses, "%s", link_peer_address(n->head));
+}
+
 void head_send(struct node *n, const struct frame_out *f)
 {
     if (n->head_open && link_is_open(n->head))
@@ -343,10 +366,17 @@ void head_say_leave(struct node *n, const char *why)
 static void report(struct node *n)
 {
     struct wire_report m;
+    struct condition c;
     struct wire_buf buf;
     struct frame_out f;
 
     worker_report(n->worker, &m);
+    condition_read("/sys", n->cache_folder, &c);
+    m.memory_free = c.memory_free;
+    m.storage_free = c.storage_free;
+    m.temperature_mc = c.temperature_mc;
+    m.battery_percent = c.battery_percent;
+    m.charging = c.charging;
     wire_report_encode(&m, &buf, &f);
     head_send(n, &f);
 }
@@ -405,6 +435,7 @@ static enum err take_order(struct node *n, const struct frame *f, struct err_tex
         struct wire_assign assign;
         struct wire_load load;
         struct wire_dial dial;
+        struct wire_profile_ask profile_ask;
     } *m = mem_alloc(sizeof *m);
     enum err e;
 
@@ -427,9 +458,17 @@ static enum err take_order(struct node *n, const struct frame *f, struct err_tex
     case FRAME_STEP:
         e = epoch_step(n, f, et);
         break;
+    case FRAME_PROBE:
+        e = probe_frame(n->head_probe, f, et);
+        break;
     case FRAME_REPORT_ASK:
         report(n);
         e = ERR_NONE;
+        break;
+    case FRAME_PROFILE_ASK:
+        e = wire_profile_ask_decode(f, &m->profile_ask, et);
+        if (!e)
+            profile_ask(n, &m->profile_ask);
         break;
     case FRAME_TRACE_ASK:
         e = trace(n, f, et);

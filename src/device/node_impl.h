@@ -1,6 +1,7 @@
 /* What the files of a node share: node.c (opening, closing, what is shown), node_state.c (what it
  * remembers), node_head.c (the link to the head), node_epoch.c (from ASSIGN to READY, and the
- * steps) and node_stages.c (neighbours, and others who knock). Internal; the event loop's thread,
+ * steps) node_stages.c (neighbours, and others who knock) and
+ * node_profile.c (what the head asks about speed). Internal; the event loop's thread,
  * but for epoch.c's prepare, which the worker's thread runs.
  *
  * Invariants: at most one load is with the worker, `loading`; its epoch is not freed before the
@@ -13,6 +14,7 @@
 
 #include "device/bulk.h"
 #include "device/node.h"
+#include "device/probe.h"
 #include "device/profile.h"
 #include "device/worker.h"
 #include "link/identity.h"
@@ -34,6 +36,8 @@ enum {
     CHECKS_MAX = 3, /* of the cache's parts for one epoch, each but the first after fetching anew */
     GIVERS_MAX = 16, /* devices that fetch from here at once */
     ADDRESSES_MAX = 8,
+    SPEEDS_MAX = 32,        /* links whose speed is remembered, */
+    SPEED_KEPT_S = 10 * 60, /* so long: a change of epoch is to be quick */
 };
 
 /* ---- what it remembers (the file `cluster`) ---- */
@@ -73,6 +77,7 @@ MUST_CHECK enum err folder_lock(const char *folder, int *fd, struct err_text *et
 enum neighbour_state {
     NEIGHBOUR_IDLE, /* nothing is known yet, or it is lost */
     NEIGHBOUR_DIALLING,
+    NEIGHBOUR_PROBING, /* the link stands; how quick it is is being measured */
     NEIGHBOUR_DIRECT,
     NEIGHBOUR_RELAYED,
 };
@@ -82,10 +87,11 @@ struct neighbour {
     int device;
     const struct wire_peer *peer; /* the epoch's; NULL when the head did not say who it is */
     enum neighbour_state state;
-    struct link *link;   /* while DIALLING or DIRECT */
+    struct link *link;   /* while DIALLING, PROBING or DIRECT */
+    struct probe *probe; /* while PROBING or DIRECT */
     const char *address; /* DIALLING: those not tried yet, in peer->addresses */
-    struct event *timer; /* DIALLING: enough of this address; DIRECT: time for a PING */
-    int silent;          /* DIRECT: PINGs since anything moved */
+    struct event *timer; /* DIALLING: enough of this address; else: time for a PING */
+    int silent;          /* PINGs since anything moved */
 };
 
 /* What the worker's thread looks at before it loads, alone. */
@@ -122,6 +128,24 @@ struct epoch {
     int64_t phase_us; /* when progress was last told */
 };
 
+/* What a probe of the link with a neighbour found. */
+struct known_speed {
+    struct key_id key;
+    char address[ADDRESS_MAX]; /* another may be another network */
+    int64_t at_us;             /* 0: free */
+    struct probe_result speed; /* all 0: it did not answer */
+};
+
+/* What the head asked of this device's speed (node_profile.c). */
+struct asked {
+    bool wanted; /* and is not answered */
+    struct wire_profile_ask ask;
+    struct fetch *fetch; /* of the header */
+    struct mirror *mirror;
+    bool measuring, stale; /* the worker does; for an ask that counts no more */
+    struct event *again;
+};
+
 struct giver {
     struct giver *next;
     struct node *node;
@@ -138,8 +162,10 @@ struct node {
     char *folder, *own_address; /* of the head, as the person said; or NULL */
     char own_name[WIRE_NAME_MAX];
     int n_threads, lock_fd, port;
-    uint64_t memory_bytes;
-    struct profile profile;
+    int cap, profile_windows, profile_window_ms;
+    bool spare;
+    char *cache_folder;
+    uint64_t memory_bytes, base_bytes, bytes_per_s; /* bytes_per_s: profile_speed */
     struct identity *identity;
     struct hub *hub;
     struct cache *cache;
@@ -155,6 +181,7 @@ struct node {
 
     /* The link to the head. */
     struct link *head;
+    struct probe *head_probe; /* while it is open: the head asks, we answer */
     bool head_open, pairing;
     bool roster_fresh; /* the head of this link has sent its roster: it is no old one */
     char dialled[ADDRESS_MAX];
@@ -168,6 +195,8 @@ struct node {
     struct epoch *was;  /* until now has taken its place in the worker */
     struct epoch *loading;
     struct giver *givers;
+    struct asked asked;
+    struct known_speed link_speed[SPEEDS_MAX];
     uint8_t checked_model[WIRE_KEY_BYTES];
     uint8_t *checked; /* (n_checked) the worker's while it loads */
     int n_checked;
@@ -199,6 +228,16 @@ void head_send(struct node *n, const struct frame_out *f); /* dropped while ther
 void head_send_bytes(struct node *n, const uint8_t *bytes, size_t len);
 void head_say_leave(struct node *n, const char *why);
 void head_lost(struct node *n, const char *why);
+
+/* As a source of weights: under the address it was reached by. The link is open. */
+void head_as_source(const struct node *n, struct wire_peer *out);
+
+/* node_profile.c */
+void profile_init(struct node *n);
+void profile_fini(struct node *n); /* after the worker */
+void profile_ask(struct node *n, const struct wire_profile_ask *m);
+void profile_yield(struct node *n); /* an epoch is about to fetch */
+void profile_head_lost(struct node *n);
 
 /* node_epoch.c */
 extern const struct worker_calls epoch_worker_calls;

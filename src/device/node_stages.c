@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,14 +23,22 @@ void stages_pong(struct link *l, const struct frame *f)
 
 /* ---- neighbours ---- */
 
-static void tell_head(struct neighbour *nb, enum wire_link_state state)
+static void send_report(struct neighbour *nb, struct wire_link_report *m)
 {
-    struct wire_link_report m = {.epoch = nb->epoch->number, .device = nb->device, .state = state};
     struct wire_buf buf;
     struct frame_out f;
 
-    wire_link_encode(&m, &buf, &f);
+    m->epoch = nb->epoch->number;
+    m->device = nb->device;
+    wire_link_encode(m, &buf, &f);
     head_send(nb->epoch->node, &f);
+}
+
+static void tell_head(struct neighbour *nb, enum wire_link_state state)
+{
+    struct wire_link_report m = {.state = state};
+
+    send_report(nb, &m);
 }
 
 static const char *name_of(const struct neighbour *nb)
@@ -44,9 +53,16 @@ static void stop_timer(struct neighbour *nb)
     nb->timer = NULL;
 }
 
+static void drop_probe(struct neighbour *nb)
+{
+    probe_free(nb->probe);
+    nb->probe = NULL;
+}
+
 static void drop_link(struct neighbour *nb)
 {
     stop_timer(nb);
+    drop_probe(nb);
     if (nb->link)
         link_close(nb->link);
     nb->link = NULL;
@@ -57,6 +73,13 @@ void stages_close(struct epoch *e)
 {
     for (int i = 0; i < e->n_neighbours; i++)
         drop_link(&e->neighbour[i]);
+}
+
+static void cut_off(struct neighbour *nb, const char *why)
+{
+    log_say(&nb->epoch->node->log, "node", "link with %s: %s", name_of(nb), why);
+    drop_link(nb);
+    tell_head(nb, WIRE_LINK_LOST);
 }
 
 /* ---- the heartbeat: a wire that is cut says nothing ---- */
@@ -73,9 +96,7 @@ static void on_beat(evutil_socket_t fd, short what, void *user)
     /* Beats are counted, not time: a pause of this device must not be taken for one of others. */
     nb->silent = link_moved(nb->link) ? 0 : nb->silent + 1;
     if (nb->silent > NEIGHBOUR_SILENT_MAX) {
-        log_say(&nb->epoch->node->log, "node", "link with %s: it stopped answering", name_of(nb));
-        drop_link(nb);
-        tell_head(nb, WIRE_LINK_LOST);
+        cut_off(nb, "it stopped answering");
         return;
     }
     wire_ping_encode(&ping, &buf, &f);
@@ -91,16 +112,80 @@ static void begin_beat(struct neighbour *nb)
     event_add(nb->timer, &(struct timeval){.tv_usec = NEIGHBOUR_PING_MS * 1000});
 }
 
+/* ---- the link stands ---- */
+
+/* The place of what is known of l's far end; else the place to put it: a free one, or the oldest.
+ */
+static struct known_speed *speed_of(struct node *n, const struct link *l)
+{
+    struct known_speed *oldest = &n->link_speed[0];
+
+    for (int i = 0; i < SPEEDS_MAX; i++) {
+        if (n->link_speed[i].at_us && key_id_equal(&n->link_speed[i].key, link_peer(l)) &&
+            strcmp(n->link_speed[i].address, link_peer_address(l)) == 0)
+            return &n->link_speed[i];
+        if (n->link_speed[i].at_us < oldest->at_us)
+            oldest = &n->link_speed[i];
+    }
+    *oldest = (struct known_speed){.key = *link_peer(l)};
+    snprintf(oldest->address, sizeof oldest->address, "%s", link_peer_address(l));
+    return oldest;
+}
+
+static void tell_direct(struct neighbour *nb, const struct probe_result *r)
+{
+    struct wire_link_report m = {.state = WIRE_LINK_DIRECT,
+                                 .rtt_us = r->rtt_us,
+                                 .out_bytes_per_s = r->out_bytes_per_s,
+                                 .in_bytes_per_s = r->in_bytes_per_s};
+
+    nb->state = NEIGHBOUR_DIRECT;
+    send_report(nb, &m);
+    epoch_ready(nb->epoch);
+}
+
+static void on_probed(void *user, bool ok, const struct probe_result *r)
+{
+    struct neighbour *nb = user;
+    struct node *n = nb->epoch->node;
+    struct known_speed *known = speed_of(n, nb->link);
+
+    known->speed = *r;
+    known->at_us = clock_us();
+    if (ok)
+        log_say(&n->log, "node",
+                "link with %s: %.2f ms there and back, %.1f MB/s to it, %.1f from it", name_of(nb),
+                (double)r->rtt_us / 1e3, (double)r->out_bytes_per_s / 1e6,
+                (double)r->in_bytes_per_s / 1e6);
+    else
+        log_say(&n->log, "node", "link with %s: how quick it is could not be measured",
+                name_of(nb));
+    tell_direct(nb, r);
+}
+
 static void stands(struct neighbour *nb, struct link *l)
 {
+    struct node *n = nb->epoch->node;
+
     stop_timer(nb);
     nb->link = l;
-    nb->state = NEIGHBOUR_DIRECT;
+    nb->probe = probe_new(n->base, l, on_probed, nb);
     begin_beat(nb);
-    log_say(&nb->epoch->node->log, "node", "linked with %s at %s (%s)", name_of(nb),
-            link_peer_address(l), link_security(l));
-    tell_head(nb, WIRE_LINK_DIRECT);
-    epoch_ready(nb->epoch);
+    log_say(&n->log, "node", "linked with %s at %s (%s)", name_of(nb), link_peer_address(l),
+            link_security(l));
+}
+
+/* One side is enough to measure both ways: the one that dialled. */
+static void measure(struct neighbour *nb)
+{
+    struct known_speed *known = speed_of(nb->epoch->node, nb->link);
+
+    if (known->at_us && clock_us() - known->at_us < (int64_t)SPEED_KEPT_S * 1000000) {
+        tell_direct(nb, &known->speed);
+        return;
+    }
+    nb->state = NEIGHBOUR_PROBING;
+    probe_begin(nb->probe);
 }
 
 static void try_next(struct neighbour *nb);
@@ -109,6 +194,7 @@ static void on_opened(void *user, struct link *l, const struct wire_welcome *wel
 {
     (void)welcome;
     stands(user, l);
+    measure(user);
 }
 
 static void on_frame(void *user, struct link *l, const struct frame *f)
@@ -119,11 +205,12 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
 
     switch (f->type) {
     case FRAME_STEP:
-        if (nb->epoch == n->now && epoch_step(n, f, &et)) {
-            log_say(&n->log, "node", "link with %s: %s", name_of(nb), et.text);
-            drop_link(nb);
-            tell_head(nb, WIRE_LINK_LOST);
-        }
+        if (nb->epoch == n->now && epoch_step(n, f, &et))
+            cut_off(nb, et.text);
+        return;
+    case FRAME_PROBE:
+        if (probe_frame(nb->probe, f, &et))
+            cut_off(nb, et.text);
         return;
     case FRAME_PING:
         stages_pong(l, f);
@@ -140,6 +227,7 @@ static void on_closed(void *user, struct link *l, enum err e, const char *why)
     (void)l;
     (void)e;
     log_say(&nb->epoch->node->log, "node", "link with %s: %s", name_of(nb), why);
+    drop_probe(nb);
     nb->link = NULL;
     if (nb->state == NEIGHBOUR_DIALLING) {
         try_next(nb);
@@ -392,6 +480,7 @@ static void accept_neighbour(struct node *n, struct link *l, const struct wire_g
     drop_link(nb);
     link_welcome(l, WIRE_STAGES, &neighbour_calls, nb);
     stands(nb, l);
+    tell_direct(nb, &(struct probe_result){0});
 }
 
 static void on_greeted(void *user, struct link *l, const struct wire_greet *greet)

@@ -12,12 +12,13 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "device/profile.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
-enum { PROGRESS_EVERY_US = 100000 };
+enum { PROGRESS_EVERY_US = 100000, OWN_STAGES_MAX = 2 };
 
 /* Buffers are used again, so that a decode step allocates nothing; what is kept idle is bounded,
  * because prefill's are large and phones are small. */
@@ -30,10 +31,19 @@ enum item_kind {
     ITEM_STEP, /* in */
     ITEM_LOAD,
     ITEM_UNLOAD,
+    ITEM_PROFILE,
     ITEM_OUT, /* out */
     ITEM_PROGRESS,
     ITEM_LOADED,
     ITEM_BAD,
+    ITEM_PROFILED,
+};
+
+/* A job to measure, and what came of it. */
+struct profiling {
+    struct worker_profile p;
+    char *path, *folder;
+    struct wire_profile out;
 };
 
 /* A job on its way to the compute thread, or what came of it on its way back. */
@@ -44,8 +54,9 @@ struct item {
     size_t cap, len;
     int64_t arrived_us, begun_us, ended_us;
     struct worker_out out;
-    int stage;                /* of this device, that was run */
-    struct worker_load *load; /* owned */
+    int stage, own;            /* that was run: of the plan, and of this device's */
+    struct worker_load *load;  /* owned */
+    struct profiling *profile; /* owned */
     uint32_t epoch;
     uint64_t done, total;
     enum err e;
@@ -58,6 +69,12 @@ struct queue {
     size_t bytes;
 };
 
+/* Over steps of one row since the load, by stage of this device; times are those of the trace. */
+struct step_sums {
+    uint64_t steps[OWN_STAGES_MAX], arrived_us[OWN_STAGES_MAX], sent_us[OWN_STAGES_MAX],
+        compute_us[OWN_STAGES_MAX];
+};
+
 struct worker {
     /* The event loop's thread alone. */
     struct event_base *base;
@@ -67,6 +84,7 @@ struct worker {
     pthread_t thread;
     struct wire_trace_record *trace; /* (WIRE_TRACE_MAX), NULL = off */
     int n_trace;
+    struct step_sums sums;
     bool giving, closed; /* inside a callback; worker_close was called there */
 
     /* Under the lock. */
@@ -74,7 +92,8 @@ struct worker {
     pthread_cond_t work;
     struct queue in, out, idle;
     bool quit;
-    bool waking; /* the loop's thread has been woken and has not yet looked */
+    bool stop_profile; /* the one under way is of no use any more */
+    bool waking;       /* the loop's thread has been woken and has not yet looked */
     struct wire_report report;
 
     /* The compute thread's. */
@@ -129,9 +148,19 @@ static void load_free(struct worker_load *l)
     free(l);
 }
 
+static void profiling_free(struct profiling *p)
+{
+    if (!p)
+        return;
+    free(p->path);
+    free(p->folder);
+    free(p);
+}
+
 static void item_free(struct item *it)
 {
     load_free(it->load);
+    profiling_free(it->profile);
     free(it->bytes);
     free(it);
 }
@@ -183,6 +212,8 @@ static void item_give_back(struct worker *w, struct item *it)
 {
     load_free(it->load);
     it->load = NULL;
+    profiling_free(it->profile);
+    it->profile = NULL;
     if (w->idle.n >= POOL_ITEMS_MAX || w->idle.bytes + it->cap > POOL_BYTES_MAX) {
         item_free(it);
         return;
@@ -395,6 +426,17 @@ static void encode_output(struct worker *w, const struct step *s, struct frame_o
     result_encode(w->codec, &r, f);
 }
 
+/* A device's stages are counted in the plan's order. */
+static int own_stage(const struct worker *w, int stage)
+{
+    int own = 0;
+
+    for (int i = 0; i < stage; i++)
+        own += w->plan.stage[i].device == w->device;
+    CHECK(own < OWN_STAGES_MAX);
+    return own;
+}
+
 static void give_output(struct worker *w, struct step *s, const struct item *job)
 {
     bool home = s->stage == w->plan.n_stages;
@@ -420,6 +462,7 @@ static void give_output(struct worker *w, struct step *s, const struct item *job
                                   .len = f.total,
                                   .n_rows = s->n_rows};
     it->stage = s->stage - 1;
+    it->own = own_stage(w, it->stage);
     it->arrived_us = job->arrived_us;
     it->begun_us = job->begun_us;
     it->ended_us = job->ended_us;
@@ -457,6 +500,36 @@ static void step_now(struct worker *w, struct item *job)
     give_output(w, &s, job);
 }
 
+static bool profile_stopped(void *user)
+{
+    struct worker *w = user;
+    bool stop;
+
+    pthread_mutex_lock(&w->lock);
+    stop = w->quit || w->stop_profile;
+    pthread_mutex_unlock(&w->lock);
+    return stop;
+}
+
+static void profile_now(struct worker *w, struct item *job)
+{
+    struct profiling *p = job->profile;
+    const struct profile_opts opts = {
+        .folder = p->folder,
+        .memory_bytes = p->p.memory_bytes,
+        .windows = p->p.windows,
+        .window_ms = p->p.window_ms,
+        .stop = profile_stopped,
+        .user = w,
+    };
+    struct item *it = take(w, ITEM_PROFILED);
+
+    it->e = profile_measure(w->compute, p->path, p->p.kv, &opts, &p->out, &it->why);
+    it->profile = p;
+    job->profile = NULL;
+    give(w, it);
+}
+
 static void *work(void *arg)
 {
     struct worker *w = arg;
@@ -469,12 +542,16 @@ static void *work(void *arg)
             pthread_cond_wait(&w->work, &w->lock);
             continue;
         }
+        if (job->kind == ITEM_PROFILE)
+            w->stop_profile = false;
         pthread_mutex_unlock(&w->lock);
         if (job->kind == ITEM_LOAD) {
             load_now(w, job->load);
         } else if (job->kind == ITEM_UNLOAD) {
             unload_now(w);
             publish_report(w);
+        } else if (job->kind == ITEM_PROFILE) {
+            profile_now(w, job);
         } else {
             step_now(w, job);
         }
@@ -502,21 +579,43 @@ static void keep_trace(struct worker *w, const struct item *it, int64_t sent_us)
     };
 }
 
+static void add_up(struct worker *w, const struct item *it, int64_t sent_us)
+{
+    struct step_sums *s = &w->sums;
+
+    if (it->out.n_rows != 1)
+        return;
+    s->steps[it->own]++;
+    s->arrived_us[it->own] += (uint64_t)it->arrived_us;
+    s->sent_us[it->own] += (uint64_t)sent_us;
+    s->compute_us[it->own] += (uint64_t)(it->ended_us - it->begun_us);
+}
+
 static void tell(struct worker *w, const struct item *it)
 {
+    int64_t now_us;
+
     switch (it->kind) {
     case ITEM_OUT:
-        keep_trace(w, it, clock_us());
+        now_us = clock_us();
+        keep_trace(w, it, now_us);
+        add_up(w, it, now_us);
         w->calls.out(w->user, &it->out);
         return;
     case ITEM_PROGRESS:
         w->calls.progress(w->user, it->epoch, it->done, it->total);
         return;
     case ITEM_LOADED:
+        if (it->e != ERR_CANCELLED) /* else what was loaded still is */
+            w->sums = (struct step_sums){0};
         w->calls.loaded(w->user, it->epoch, it->e, it->why.text);
         return;
     case ITEM_BAD:
         w->calls.bad_step(w->user, it->epoch, it->e, it->why.text);
+        return;
+    case ITEM_PROFILED:
+        it->profile->p.done(it->profile->p.user, it->e, it->e ? it->why.text : "",
+                            it->e ? NULL : &it->profile->out);
         return;
     default:
         CHECK(!"only results come out");
@@ -639,31 +738,50 @@ void worker_close(struct worker *w)
         worker_free(w);
 }
 
-/* What waits is void once something else is to be loaded: steps are dropped, loads answered. */
-static void replace_queue(struct worker *w, struct item *by)
+/* Hands an item that will not be done back as the answer to it. Under the lock; true when the loop's
+ * thread must be woken. */
+static bool cancel_item(struct worker *w, struct item *it, enum item_kind kind, const char *why)
+{
+    bool wake = !w->waking;
+
+    it->kind = kind;
+    it->e = err_set(&it->why, ERR_CANCELLED, "%s", why);
+    push(&w->out, it);
+    w->waking = true;
+    return wake;
+}
+
+static void wake_loop(struct worker *w)
 {
     const uint64_t one = 1;
+
+    CHECK(write(w->wake_fd, &one, sizeof one) == sizeof one);
+}
+
+/* What waits is void once something else is to be loaded: steps are dropped, loads and measuring
+ * answered. */
+static void replace_queue(struct worker *w, struct item *by)
+{
     struct item *it;
     bool wake = false;
 
     pthread_mutex_lock(&w->lock);
     while ((it = pop(&w->in))) {
-        if (it->kind != ITEM_LOAD) {
+        if (it->kind == ITEM_PROFILE) {
+            wake |= cancel_item(w, it, ITEM_PROFILED, "something is to be loaded instead");
+        } else if (it->kind == ITEM_LOAD) {
+            it->epoch = it->load->plan.epoch;
+            wake |= cancel_item(w, it, ITEM_LOADED, "something else is to be loaded instead");
+        } else {
             item_give_back(w, it);
-            continue;
         }
-        it->kind = ITEM_LOADED;
-        it->epoch = it->load->plan.epoch;
-        it->e = err_set(&it->why, ERR_CANCELLED, "something else is to be loaded instead");
-        push(&w->out, it);
-        wake |= !w->waking;
-        w->waking = true;
     }
+    w->stop_profile = true;
     push(&w->in, by);
     pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->lock);
     if (wake)
-        CHECK(write(w->wake_fd, &one, sizeof one) == sizeof one);
+        wake_loop(w);
 }
 
 void worker_load(struct worker *w, const struct worker_load *load)
@@ -679,6 +797,39 @@ void worker_load(struct worker *w, const struct worker_load *load)
 void worker_unload(struct worker *w)
 {
     replace_queue(w, take(w, ITEM_UNLOAD));
+}
+
+void worker_profile(struct worker *w, const struct worker_profile *p)
+{
+    struct item *it = take(w, ITEM_PROFILE);
+
+    it->profile = mem_zalloc(1, sizeof *it->profile);
+    it->profile->p = *p;
+    it->profile->path = mem_strdup(p->path);
+    it->profile->folder = p->folder ? mem_strdup(p->folder) : NULL;
+    pthread_mutex_lock(&w->lock);
+    push(&w->in, it);
+    pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void worker_profile_cancel(struct worker *w)
+{
+    struct queue kept = {NULL, NULL, 0, 0};
+    struct item *it;
+    bool wake = false;
+
+    pthread_mutex_lock(&w->lock);
+    while ((it = pop(&w->in)))
+        if (it->kind == ITEM_PROFILE)
+            wake |= cancel_item(w, it, ITEM_PROFILED, "measuring was stopped");
+        else
+            push(&kept, it);
+    w->in = kept;
+    w->stop_profile = true;
+    pthread_mutex_unlock(&w->lock);
+    if (wake)
+        wake_loop(w);
 }
 
 enum err worker_step(struct worker *w, const uint8_t *frame, size_t len, struct err_text *et)
@@ -710,6 +861,10 @@ void worker_report(struct worker *w, struct wire_report *out)
     pthread_mutex_lock(&w->lock);
     *out = w->report;
     pthread_mutex_unlock(&w->lock);
+    memcpy(out->stage_steps, w->sums.steps, sizeof out->stage_steps);
+    memcpy(out->arrived_us, w->sums.arrived_us, sizeof out->arrived_us);
+    memcpy(out->sent_us, w->sums.sent_us, sizeof out->sent_us);
+    memcpy(out->stage_us, w->sums.compute_us, sizeof out->stage_us);
     out->resident_bytes = sys_resident_bytes();
 }
 

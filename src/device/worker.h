@@ -54,6 +54,19 @@ struct worker_load {
     void *user;
 };
 
+/* Measuring what the modules of a model cost here (device/profile.h). */
+struct worker_profile {
+    const char *path;   /* of a file that begins with the model's header; copied */
+    const char *folder; /* the state folder, copied; NULL: remember nothing */
+    enum kv_type kv;
+    uint64_t memory_bytes;
+    int windows, window_ms; /* as struct profile_opts has them */
+    /* Once, on the event loop's thread, unless the worker is closed before. p is NULL when e is not
+     * ERR_NONE. */
+    void (*done)(void *user, enum err e, const char *why, const struct wire_profile *p);
+    void *user;
+};
+
 MUST_CHECK enum err worker_open(struct event_base *base, int n_threads,
                                 const struct worker_calls *calls, void *user, struct worker **out,
                                 struct err_text *et);
@@ -67,7 +80,14 @@ void worker_unload(struct worker *w);
 MUST_CHECK enum err worker_step(struct worker *w, const uint8_t *frame, size_t len,
                                 struct err_text *et);
 
-/* As of the last finished step. */
+/* Measures as soon as what was given before is done; what is loaded stays, and its steps wait
+ * meanwhile. A later load or unload goes before it: then done comes with ERR_CANCELLED. */
+void worker_profile(struct worker *w, const struct worker_profile *p);
+/* Those under way and waiting end with ERR_CANCELLED. */
+void worker_profile_cancel(struct worker *w);
+
+/* As of the last finished step; the sums by stage as of the last one given to `out` since the last
+ * load. Times are those the trace has. */
 void worker_report(struct worker *w, struct wire_report *out);
 /* One record per step and stage since it was turned on, at most WIRE_TRACE_MAX. Returns how many
  * records were copied to out, which has room for WIRE_TRACE_MAX. sent_us is when the result was

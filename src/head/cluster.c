@@ -139,6 +139,8 @@ void cluster_member_down(struct member *m, const char *text)
     struct err_text words;
 
     m->report_due = m->trace_due = false;
+    probe_free(m->probe);
+    m->probe = NULL;
     (void)err_set(&words, ERR_GONE, "%s %s", m->able.name, text);
     memcpy(m->trouble, words.text, sizeof m->trouble);
     if (c->closing)
@@ -170,10 +172,36 @@ static void take_pong(struct member *m, const struct wire_pong *p)
 
     if (rtt < 0)
         return;
-    if (!m->rtt_us || rtt < m->rtt_us) {
-        m->rtt_us = rtt ? rtt : 1;
+    if (!rtt)
+        rtt = 1;
+    if (!m->rtt_us || rtt < m->rtt_us)
+        m->rtt_us = rtt;
+    if (!m->ping_us || rtt < m->ping_us) {
+        m->ping_us = rtt;
         m->offset_us = (int64_t)p->clock_us - ((int64_t)p->sent_us + rtt / 2);
     }
+}
+
+static void on_probed(void *user, bool ok, const struct probe_result *r)
+{
+    struct member *m = user;
+    struct cluster *c = m->cluster;
+
+    m->probed = true;
+    if (ok) {
+        if (!m->rtt_us || (int64_t)r->rtt_us < m->rtt_us)
+            m->rtt_us = (int64_t)r->rtt_us;
+        m->out_bytes_per_s = r->out_bytes_per_s;
+        m->in_bytes_per_s = r->in_bytes_per_s;
+        log_say(&c->opts.log, "cluster",
+                "%s: %.2f ms there and back, %.1f MB/s to it, %.1f from it", m->able.name,
+                (double)r->rtt_us / 1e3, (double)r->out_bytes_per_s / 1e6,
+                (double)r->in_bytes_per_s / 1e6);
+    } else {
+        log_say(&c->opts.log, "cluster", "how quick the link to %s is could not be measured",
+                m->able.name);
+    }
+    cluster_member_known(m);
 }
 
 static enum err take_ping(struct member *m, const struct frame *f, struct err_text *et)
@@ -213,7 +241,7 @@ void cluster_member_known(struct member *m)
 {
     struct cluster *c = m->cluster;
 
-    if (m->up || !m->link || !m->profile || m->probe)
+    if (m->up || !m->link || !m->profile || !m->probed)
         return;
     m->up = true;
     cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
@@ -294,6 +322,8 @@ static enum err take_frame(struct member *m, const struct frame *f, struct err_t
         return e;
     case FRAME_PING:
         return take_ping(m, f, et);
+    case FRAME_PROBE:
+        return probe_frame(m->probe, f, et);
     case FRAME_PHASE:
         e = wire_phase_decode(f, &phase, et);
         if (!e)
@@ -437,6 +467,12 @@ static void neighbour_address(struct member *m, const struct link *l)
     snprintf(m->address, sizeof m->address, "%.*s:%d", host, seen, m->able.port);
 }
 
+static void forget_speeds(struct cluster *c, int member)
+{
+    for (int i = 0; i < MEMBERS_MAX; i++)
+        c->speed[member][i] = c->speed[i][member] = (struct pair_speed){0};
+}
+
 static void take_member(struct cluster *c, struct link *l, const struct wire_greet *g,
                         const struct wire_member *entry)
 {
@@ -459,18 +495,23 @@ static void take_member(struct cluster *c, struct link *l, const struct wire_gre
     memcpy(m->able.name, entry->name, sizeof m->able.name);
     m->link = l;
     m->heard_us = clock_us();
-    m->rtt_us = 0;
+    m->rtt_us = m->ping_us = 0;
+    m->out_bytes_per_s = m->in_bytes_per_s = 0;
     m->trouble[0] = '\0';
     m->drained = false;
     for (int i = 0; i < MEMBERS_MAX; i++) { /* it may have a better network now */
         c->n_lost[m->id][i] = c->n_lost[i][m->id] = 0;
         c->hop_extra_s[m->id][i] = c->hop_extra_s[i][m->id] = 0;
     }
+    forget_speeds(c, m->id);
+    m->probed = false;
     memset(&m->phase, 0, sizeof m->phase);
     memset(&m->running, 0, sizeof m->running);
     neighbour_address(m, l);
     link_welcome(l, WIRE_CONTROL, &member_calls, m);
     send_roster(c, l);
+    m->probe = probe_new(c->base, l, on_probed, m);
+    probe_begin(m->probe);
     log_say(&c->opts.log, "cluster", "%s is here (%s, %s)", m->able.name, m->able.kind,
             link_peer_address(l));
     if (m->profile)
@@ -707,7 +748,7 @@ static enum err measure_self(struct cluster *c, struct err_text *et)
     enum err e;
 
     m->profile = mem_zalloc(1, sizeof *m->profile);
-    if (profile_recall(c->state_folder, c->classes.id, c->opts.n_threads, m->profile))
+    if (profile_recall(c->state_folder, c->classes.id, c->classes.n, c->opts.n_threads, m->profile))
         return ERR_NONE;
     log_say(&c->opts.log, "cluster", "measuring how fast this device is with such a model");
     e = compute_open(c->opts.n_threads, &compute, et);
@@ -886,6 +927,8 @@ void cluster_close(struct cluster *c)
             bulk_giver_free(c->bulk[i].giver);
     if (c->hub)
         hub_close(c->hub);
+    for (int i = 0; i < c->n_members; i++)
+        probe_free(c->member[i].probe);
     if (c->worker)
         worker_close(c->worker);
     planner_close(c->planner);

@@ -43,6 +43,8 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
+    int cap;    /* percent of the time this device may be busy, 1..100; 0 = 100 */
+    bool spare; /* it is to hold only what it must, or where it helps much */
     int concurrency; /* streams the plan is made for; 0 = 1 */
     bool equal;      /* LinguaLinked's baseline: equal segments on all devices */
     const char *use, *without; /* names with commas between, or NULL: must take part, must not */

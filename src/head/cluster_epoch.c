@@ -310,6 +310,15 @@ static void link_lost(struct cluster *c, struct member *m, const struct member *
         cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
 }
 
+/* What one end measured holds for the other as well, the other way round. */
+static void keep_speed(struct cluster *c, int from, int to, const struct wire_link_report *r)
+{
+    if (!r->rtt_us) /* the end that did not measure */
+        return;
+    c->speed[from][to] = (struct pair_speed){r->rtt_us, r->out_bytes_per_s, r->in_bytes_per_s};
+    c->speed[to][from] = (struct pair_speed){r->rtt_us, r->in_bytes_per_s, r->out_bytes_per_s};
+}
+
 void cluster_take_link(struct member *m, const struct wire_link_report *r)
 {
     struct cluster *c = m->cluster;
@@ -325,6 +334,7 @@ void cluster_take_link(struct member *m, const struct wire_link_report *r)
     case WIRE_LINK_DIRECT:
         if (e->pair[a][b] != PAIR_RELAY)
             e->pair[a][b] = PAIR_DIRECT;
+        keep_speed(c, m->id, e->member[r->device], r);
         break;
     case WIRE_LINK_FAILED:
         if (e->pair[a][b] == PAIR_FIRST && own == a && c->member[e->member[a]].able.port)

@@ -12,6 +12,7 @@
 #include <openssl/crypto.h>
 
 #include "device/bulk.h"
+#include "device/probe.h"
 #include "device/profile.h"
 #include "device/worker.h"
 #include "head/cluster.h"
@@ -46,16 +47,18 @@ struct member {
     struct wire_phase phase;   /* of the newest epoch it was given a part in */
     struct wire_phase running; /* its last word on the one that runs: ready */
     struct wire_report report;
-    int64_t heard_us;           /* the last sign of life */
-    int64_t rtt_us;             /* least seen; 0 = none yet */
+    int64_t heard_us;         /* the last sign of life */
+    struct probe *probe;      /* of its link, which lives as long */
+    int64_t rtt_us;           /* least seen by pings and probe; 0 = none yet */
+    uint64_t out_bytes_per_s; /* to it and from it, as the probe saw it; 0 = not known */
+    uint64_t in_bytes_per_s;
+    int64_t ping_us;            /* least round trip of a ping; 0 = none yet */
     int64_t offset_us;          /* its clock minus ours, at that ping */
     uint64_t planned_bytes;     /* of its budget, by the last placement */
 
     /* What it costs. */
     struct wire_profile *profile; /* NULL: not known yet */
-    struct probe *probe;          /* while its link is being tried out */
-    bool probed;
-    uint64_t out_bytes_per_s, in_bytes_per_s; /* to it, from it; 0 = not known */
+    bool probed;                  /* its link was tried out, whether that came to something or not */
     double factor;                /* what it takes over what its profile says */
     double step_s;                /* beside computing, per step; 0 = not known */
     struct wire_report report_then; /* when was last measured */
@@ -72,7 +75,7 @@ struct epoch {
     uint8_t pair[PLAN_DEVICES_MAX][PLAN_DEVICES_MAX]; /* enum pair_state */
 };
 
-/* What two members found out about their link, from the first to the second. */
+/* How quick the link from one member to another is, as the two measured it; 0 = not known. */
 struct pair_speed {
     uint64_t rtt_us, out_bytes_per_s, in_bytes_per_s;
 };
@@ -151,7 +154,6 @@ struct cluster {
     struct planner *planner;
     struct planner_job *planned; /* the last that the core was told; NULL: none */
     struct err_text expected;    /* who is waited for, "" when nobody */
-    struct pair_speed speed[MEMBERS_MAX][MEMBERS_MAX];
     double hop_extra_s[MEMBERS_MAX][MEMBERS_MAX]; /* measured on top of what a link's figures say */
     double head_s;                                /* 0 = not known */
 
@@ -175,6 +177,8 @@ struct cluster {
     struct epoch running, coming;
     uint8_t n_lost[MEMBERS_MAX]
                   [MEMBERS_MAX]; /* links between two members that broke; [less][more] */
+
+    struct pair_speed speed[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to], neither the head */
 
     struct client client[CORE_CLIENTS_MAX];
     struct question question[QUESTIONS_MAX];

@@ -22,7 +22,7 @@ static const char *member_state(const struct cluster *c, const struct member *m)
 
     if (m->id && !m->link)
         return *m->trouble ? "lost" : "offline";
-    if (!m->profile || m->probe)
+    if (!m->up)
         return *m->trouble ? "failed" : "measuring";
     if (m->drained || !has_part)
         return p->phase == WIRE_PHASE_FAILED ? "failed" : "idle";

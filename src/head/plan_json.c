@@ -130,15 +130,21 @@ static void left_out_text(const struct doc *d, int is, char *buf, size_t cap)
     double own = d->r->prediction.tokens_per_s, with = rd->other_tokens_per_s;
     const char *asked = from->wish == PLACE_NOT ? "as asked for; " : "";
 
+    /* As many digits as it takes to tell them apart. */
+    int digits = own >= 99.95 ? 0 : own >= 9.995 ? 1 : 2;
+
+    if (own > 0 && fabs(with - own) < 0.02 * own)
+        digits++;
     if (*rd->why.text)
         snprintf(buf, cap, "%sit could not take part: %s", asked, rd->why.text);
     else if (with <= own || from->wish == PLACE_NOT)
-        snprintf(buf, cap, "%swith it %.3g instead of %.3g tokens/s", asked, with, own);
+        snprintf(buf, cap, "%swith it %.*f instead of %.*f tokens/s", asked, digits, with, digits,
+                 own);
     else
         snprintf(buf, cap,
-                 "with it %.4g instead of %.4g tokens/s, less than the %.3g %% it would have to "
+                 "with it %.*f instead of %.*f tokens/s, less than the %.3g %% it would have to "
                  "bring",
-                 with, own, 100 * from->worth);
+                 digits, with, digits, own, 100 * from->worth);
 }
 
 /* What would be without it, or with it. */

@@ -160,30 +160,29 @@ static void put_text(struct text *t, double x, double y, const char *class, cons
     put(t, "</text>\n");
 }
 
-static void put_box(struct text *t, double x, double y, double w, double h, const char *class,
-                    const char *colour)
+/* paint: a class of the style, or a colour. */
+static void put_box(struct text *t, double x, double y, double w, double h, const char *paint)
 {
-    put(t, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"", x, y, w > 0 ? w : 0, h);
-    if (colour)
-        put(t, " fill=\"%s\"/>\n", colour);
-    else
-        put(t, " class=\"%s\"/>\n", class);
+    put(t, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" %s=\"%s\"/>\n", x, y,
+        w > 0 ? w : 0, h, paint[0] == '#' ? "fill" : "class", paint);
 }
 
 /* ---- what the document says ---- */
 
+/* Sums of these are finite, too. */
+static double bounded(double v)
+{
+    return v > 0 ? fmin(v, 1e15) : 0;
+}
+
 static double number(const json_t *o, const char *key)
 {
-    double v = json_number_value(json_object_get(o, key));
-
-    return isfinite(v) && v > 0 ? v : 0;
+    return bounded(json_number_value(json_object_get(o, key)));
 }
 
 static double number_at(const json_t *list, int i)
 {
-    double v = json_number_value(json_array_get(list, (size_t)i));
-
-    return isfinite(v) && v > 0 ? v : 0;
+    return bounded(json_number_value(json_array_get(list, (size_t)i)));
 }
 
 /* Three digits that matter. */
@@ -316,9 +315,9 @@ static void draw_head(struct drawing *d)
              remote_text(model, "quantisation"));
     put_text(&d->t, MARGIN, 44, "ink big", line, 70);
     snprintf(line, sizeof line,
-             "%.3g tokens/s for %.0f stream%s; %s per token, first token after %s for a prompt of "
+             "%.*f tokens/s for %.0f stream%s; %s per token, first token after %s for a prompt of "
              "%.0f",
-             per_s, streams, streams == 1 ? "" : "s",
+             per_s < 9.995 ? 2 : per_s < 99.95, per_s, streams, streams == 1 ? "" : "s",
              ms_text(ms, number(d->prediction, "ms_per_token")),
              ms_text(ttft, number(d->prediction, "ttft_ms")), number(d->doc, "prompt"));
     put_text(&d->t, MARGIN, 68, "ink", line, 150);
@@ -329,7 +328,7 @@ static void draw_head(struct drawing *d)
 static void draw_model(struct drawing *d, double y)
 {
     put_text(&d->t, MARGIN, y - 8, "soft small", "the model, cut into segments", 60);
-    put_box(&d->t, MARGIN, y, INNER, BAR_H, "track", NULL);
+    put_box(&d->t, MARGIN, y, INNER, BAR_H, "track");
     for (int i = 0; i < d->n_nodes; i++) {
         const struct node *n = &d->node[i];
         double x, w;
@@ -337,7 +336,7 @@ static void draw_model(struct drawing *d, double y)
         if (!n->stage)
             continue;
         segment(d, n->stage, INNER, &x, &w);
-        put_box(&d->t, MARGIN + x, y, w - 1, BAR_H, NULL, colour_of(n->colour));
+        put_box(&d->t, MARGIN + x, y, w - 1, BAR_H, colour_of(n->colour));
         if (w > 40)
             put_text(&d->t, MARGIN + x + w / 2, y + 19, "in mid", remote_text(n->device, "name"),
                      (int)(w / 7.4));
@@ -371,8 +370,8 @@ static void draw_memory(struct drawing *d, const struct node *n, double x, doubl
     put_text(&d->t, x, y, "soft small", line, 34);
     if (!(budget > 0))
         return;
-    put_box(&d->t, x, y + 5, w, 5, "track", NULL);
-    put_box(&d->t, x, y + 5, w * fmin(planned / budget, 1), 5, NULL, colour_of(n->colour));
+    put_box(&d->t, x, y + 5, w, 5, "track");
+    put_box(&d->t, x, y + 5, w * fmin(planned / budget, 1), 5, colour_of(n->colour));
 }
 
 static void draw_stage(struct drawing *d, const struct node *n, double x, double y)
@@ -381,9 +380,9 @@ static void draw_stage(struct drawing *d, const struct node *n, double x, double
     char ms[32], line[64];
 
     put_text(&d->t, x + 14, y + 44, "ink small", remote_text(n->stage, "modules"), 27);
-    put_box(&d->t, x + 14, y + 51, strip, 6, "track", NULL);
+    put_box(&d->t, x + 14, y + 51, strip, 6, "track");
     segment(d, n->stage, strip, &at, &w);
-    put_box(&d->t, x + 14 + at, y + 51, fmax(w, 2), 6, NULL, colour_of(n->colour));
+    put_box(&d->t, x + 14 + at, y + 51, fmax(w, 2), 6, colour_of(n->colour));
     if (!n->again)
         draw_memory(d, n, x + 14, y + 77);
     put_text(&d->t, x + 14, y + 118, "ink name", ms_text(ms, number(n->stage, "compute_ms")), 16);
@@ -473,10 +472,10 @@ static double parts_ms(const json_t *time)
            number(time, "head_ms");
 }
 
-static void draw_part(struct drawing *d, double *x, double y, double w, const char *class,
-                      int device, const char *name)
+static void draw_part(struct drawing *d, double *x, double y, double w, const char *paint,
+                      const char *name)
 {
-    put_box(&d->t, *x, y, w - 0.6, BAR_H, class, class ? NULL : colour_of(device));
+    put_box(&d->t, *x, y, w - 0.6, BAR_H, paint);
     if (name && w > 40)
         put_text(&d->t, *x + w / 2, y + 19, "in mid", name, (int)(w / 7.4));
     *x += w;
@@ -493,13 +492,14 @@ static void draw_time(struct drawing *d, const json_t *time, double y, double sc
         const json_t *device;
         int at;
 
-        draw_part(d, &x, y, scale * number_at(hops, s), "hop", 0, NULL);
+        draw_part(d, &x, y, scale * number_at(hops, s), "hop", NULL);
         if (s == d->n_stages)
             break;
         device = device_of(d, json_array_get(d->stages, (size_t)s), "device", &at);
-        draw_part(d, &x, y, scale * number_at(compute, s), NULL, at, remote_text(device, "name"));
+        draw_part(d, &x, y, scale * number_at(compute, s), colour_of(at),
+                  remote_text(device, "name"));
     }
-    draw_part(d, &x, y, scale * number(time, "head_ms"), "head", 0, NULL);
+    draw_part(d, &x, y, scale * number(time, "head_ms"), "head", NULL);
 }
 
 static void time_words(const json_t *time, const char *what, char *buf, size_t cap)
@@ -599,7 +599,7 @@ char *plan_svg(const json_t *document)
         WIDTH, height, WIDTH, height);
     draw_words(d);
     put(&d->t, "%s", style);
-    put_box(&d->t, 0, 0, WIDTH, height, "bg", NULL);
+    put_box(&d->t, 0, 0, WIDTH, height, "bg");
     draw_head(d);
     draw_model(d, 122);
     for (int i = 0; i < d->n_nodes; i++) {

@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "plan/bound.h"
+#include "plan/milp.h"
 #include "plan/search.h"
 
 /* ---- what a given plan costs ---- */
@@ -173,39 +175,80 @@ enum err place_equal(const struct place_problem *p, struct placement *out, struc
 
 /* ---- the best plan ---- */
 
-/* What no plan can be better than, found without any program: all modules at the quickest device
- * each, and the work spread evenly over the time that all devices may be busy. */
-static double weak_bound(const struct search *s)
+/* The form by module is exact, and slow beyond this. */
+enum { COLUMNS_BY_MODULE = 2000, PROGRAMS_MAX = 4 };
+/* Of the gap asked for: what CBC's rounding costs is to stay within it. */
+#define STOP 0.99
+
+/* Programs at one pace, as long as what they find makes a better plan: raises its bound. */
+static double run_programs(struct search *s, int pace, const struct place_opts *opts,
+                           struct placement *out)
 {
-    const struct place_problem *p = s->room->p;
-    double least = INFINITY, caps = 0;
+    const struct pace *x = &s->pace[pace];
+    struct milp_opts o = {.form = MILP_BY_KIND, .gap = opts->gap, .nodes_max = opts->nodes_max};
+    double best = bound_weak(x);
 
-    for (int d = 0; d < p->n_devices; d++)
-        caps += d == 0 || room_may_use(s->room, d) ? p->device[d].cap : 0;
-    for (int i = 0; i < s->n_paces; i++) {
-        const struct pace *x = &s->pace[i];
-        double lat = p->head_s + p->device[0].step_s + x->rest[0];
+    if (milp_columns_by_module(x) <= COLUMNS_BY_MODULE)
+        o.form = MILP_BY_MODULE;
+    for (int i = 0; i < PROGRAMS_MAX && best < s->z * (1 - STOP * opts->gap); i++) {
+        struct milp_result r;
+        double z = s->z;
 
-        least = fmin(least, fmax(lat, x->k * (p->device[0].step_s + x->rest[0]) / caps) +
-                                PLACE_LATENCY_WEIGHT * lat);
+        o.below = s->z * (1 - STOP * opts->gap);
+        milp_solve(x, &o, &r);
+        out->n_columns += r.n_columns;
+        out->n_rows += r.n_rows;
+        out->n_nodes += r.n_nodes;
+        best = fmax(best, r.bound);
+        if (r.found)
+            search_around(s, r.order, r.n_order, best / (1 - STOP * opts->gap));
+        if (s->z >= z)
+            o.gap *= 0.1; /* no better plan: then a better bound */
+        if (!r.found)
+            break;
     }
-    return least / p->concurrency;
+    return best;
+}
+
+/* With many devices: good orders, then programs. Returns what no plan's z is below. */
+static double find_near(struct search *s, const struct place_opts *opts, struct placement *out)
+{
+    double bound[PACES_MAX], least = INFINITY;
+
+    for (int i = 0; i < s->n_paces; i++) {
+        bound[i] = bound_weak(&s->pace[i]);
+        least = fmin(least, bound[i]);
+    }
+    /* Without a program near orders are all there is to look at; else it knows where to look. */
+    search_near(s, opts->quick ? least / (1 - STOP * opts->gap) : INFINITY);
+    CHECK(s->found);
+    for (int i = 0; i < s->n_paces && !opts->quick; i++)
+        bound[i] = run_programs(s, i, opts, out);
+    least = INFINITY;
+    for (int i = 0; i < s->n_paces; i++)
+        least = fmin(least, bound[i]);
+    return least;
 }
 
 static void find(const struct room *r, const struct place_opts *opts, struct placement *out)
 {
+    struct placement size = {.n_orders = 0};
     struct search s;
+    double least = 0;
     bool all;
 
     search_init(&s, r);
     all = search_all(&s);
     if (!all)
-        search_near(&s);
+        least = find_near(&s, opts, &size);
     CHECK(s.found);
     *out = s.best;
     out->n_orders = s.n_orders;
+    out->n_columns = size.n_columns;
+    out->n_rows = size.n_rows;
+    out->n_nodes = size.n_nodes;
     judge(r->p, out);
-    out->bound = all ? out->score : fmin(weak_bound(&s), out->score);
+    out->bound = all ? out->score : fmin(least / r->p->concurrency, out->score);
     out->gap = out->score > 0 ? 1 - out->bound / out->score : 0;
     search_fini(&s);
 }

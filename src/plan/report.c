@@ -6,24 +6,25 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "plan/near.h"
 
 /* ---- what each device is good for ---- */
 
 /* The same problem, but for one device's part in it. */
 struct other {
     struct place_problem p;
-    struct place_device *device; /* (n_devices) a copy */
+    struct place_device *device;   /* (n_devices) a copy */
+    const struct placement *known; /* the plan that is reported on */
     struct placement *placement;
 };
 
 static void ask_other(struct other *o, int d, enum place_wish wish, struct report_device *out)
 {
-    static const struct place_opts quick = {.quick = true};
     enum place_wish was = o->device[d].wish;
     struct place_prediction found;
 
     o->device[d].wish = wish;
-    if (!place_solve(&o->p, &quick, o->placement, &out->why)) {
+    if (!place_near(&o->p, o->known, d, o->placement, &out->why)) {
         place_predict(&o->p, &o->placement->plan, o->placement->used, &found);
         out->other_tokens_per_s = found.tokens_per_s;
         out->why.text[0] = '\0';
@@ -36,6 +37,7 @@ static void ask_others(const struct place_problem *p, struct report *r)
     size_t n = (size_t)p->n_devices;
     struct other o = {.p = *p,
                       .device = mem_zalloc(n, sizeof *o.device),
+                      .known = &r->placement,
                       .placement = mem_zalloc(1, sizeof *o.placement)};
 
     memcpy(o.device, p->device, n * sizeof *o.device);

@@ -19,8 +19,8 @@ struct report {
     struct report_device device[PLAN_DEVICES_MAX]; /* by the problem's device */
 };
 
-/* placement: of p, by place_solve or place_equal. The other plans are found with opts.quick. Large:
- * a struct report belongs on the heap. */
+/* placement: of p, by place_solve or place_equal. The other plans are place_near's (near.h). Large: a
+ * struct report belongs on the heap. */
 void report_make(const struct place_problem *p, const struct placement *placement,
                  struct report *out);
 /* One sentence: "single stream: old-phone computes 61 of 112 ms per token", "4 streams: pi is busy

@@ -12,6 +12,7 @@ enum {
     COARSE_CUTS = 24,       /* about so many when orders are compared */
     MOVES = 400,            /* orders compared at most */
 };
+#define COARSE_LOSS 1.1 /* coarse cuts may make a plan worse by so much */
 
 void search_init(struct search *s, const struct room *room)
 {
@@ -175,17 +176,21 @@ static void move(int *order, int from, int to)
     order[to] = d;
 }
 
-/* Puts each device elsewhere, as long as that makes the plan better. */
-static void improve(struct search *s, int *order, int n, int stride)
+/* Puts each device elsewhere, as long as that makes the plan better. Coarse cuts are compared with
+ * coarse ones: the plan known may have finer ones, and would hide what is gained. */
+static void improve(const struct search *s, int *order, int n, int stride, double enough)
 {
     int moves = MOVES, since = 0;
+    struct search c = *s;
 
-    for (int i = 0; since < n && moves > 0; i = (i + 1) % n, since++) {
+    c.z = isfinite(c.z) ? c.z * COARSE_LOSS : c.z;
+    try_order(&c, order, n, stride);
+    for (int i = 0; since < n && moves > 0 && c.z > enough; i = (i + 1) % n, since++) {
         int d = order[i];
 
-        for (int to = 0; to < n && moves > 0; to++) {
+        for (int to = 0; to < n && moves > 0 && c.z > enough; to++) {
             int at = 0, next[PLAN_DEVICES_MAX];
-            double z = s->z;
+            double z = c.z;
 
             while (order[at] != d)
                 at++;
@@ -193,9 +198,9 @@ static void improve(struct search *s, int *order, int n, int stride)
                 continue;
             memcpy(next, order, (size_t)n * sizeof *next);
             move(next, at, to);
-            try_order(s, next, n, stride);
+            try_order(&c, next, n, stride);
             moves--;
-            if (s->z < z) {
+            if (c.z < z) {
                 memcpy(order, next, (size_t)n * sizeof *next);
                 since = -1;
             }
@@ -203,24 +208,53 @@ static void improve(struct search *s, int *order, int n, int stride)
     }
 }
 
-void search_near(struct search *s)
+static int may_use(const struct search *s, int *order)
 {
-    int order[PLAN_DEVICES_MAX], best[PLAN_DEVICES_MAX], n = 0, stride = coarse_stride(s);
+    int n = 0;
 
     for (int d = 1; d < s->room->p->n_devices; d++)
         if (room_may_use(s->room, d))
             order[n++] = d;
+    return n;
+}
+
+void search_near(struct search *s, double enough)
+{
+    int order[PLAN_DEVICES_MAX], best[PLAN_DEVICES_MAX], n, stride = coarse_stride(s);
+    struct search c = *s;
+
+    n = may_use(s, order);
     memcpy(best, order, sizeof best);
     for (int which = 0; which < STARTS; which++) {
-        double z = s->z;
+        double z = c.z;
 
         start(s, which, order, n);
-        try_order(s, order, n, stride);
-        if (!s->found) /* the cuts that fit may be between */
-            try_order(s, order, n, 1);
-        if (s->z < z)
+        try_order(&c, order, n, stride);
+        if (!c.found) /* the cuts that fit may be between */
+            try_order(&c, order, n, 1);
+        if (c.z < z)
             memcpy(best, order, sizeof best);
     }
-    improve(s, best, n, stride);
     search_order(s, best, n);
+    if (s->z > enough) {
+        improve(s, best, n, stride, enough);
+        search_order(s, best, n);
+    }
+}
+
+void search_around(struct search *s, const int *order, int n, double enough)
+{
+    int all[PLAN_DEVICES_MAX], near[PLAN_DEVICES_MAX], n_all = may_use(s, all), n_near = n;
+    bool there[PLAN_DEVICES_MAX] = {false};
+
+    for (int i = 0; i < n; i++)
+        there[near[i] = order[i]] = true;
+    for (int i = 0; i < n_all; i++)
+        if (!there[all[i]])
+            near[n_near++] = all[i];
+    search_order(s, near, n_near);
+    if (s->z > enough) {
+        improve(s, near, n_near, coarse_stride(s), enough);
+        search_order(s, near, n_near);
+    }
 }

@@ -21,7 +21,9 @@ void search_fini(struct search *s);
 bool search_all(struct search *s);
 /* Chains along one order of the devices beside the head. */
 void search_order(struct search *s, const int *order, int n);
-/* Likely orders, and what is near the best of them. */
-void search_near(struct search *s);
+/* Likely orders, and what is near the best of them, until a plan has z <= enough. */
+void search_near(struct search *s, double enough);
+/* The same around a given order; devices that are not in it are tried behind it. */
+void search_around(struct search *s, const int *order, int n, double enough);
 
 #endif

@@ -106,9 +106,15 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
     case FRAME_LINK:
         must(wire_link_decode(f, &link, &et));
         m->n_state[link.state]++;
+        if (link.state == WIRE_LINK_DIRECT)
+            m->direct = link;
         return;
     case FRAME_STEP:
         take_step(m->head, f);
+        return;
+    case FRAME_PROBE:
+        assert_non_null(m->probe);
+        must(probe_frame(m->probe, f, &et));
         return;
     case FRAME_PONG:
         must(wire_pong_decode(f, &pong, &et));
@@ -118,6 +124,10 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
     case FRAME_REPORT:
         must(wire_report_decode(f, &m->report, &et));
         m->n_reports++;
+        return;
+    case FRAME_PROFILE:
+        must(wire_profile_decode(f, &m->profile, &et));
+        m->n_profiles++;
         return;
     case FRAME_TRACE:
         must(wire_trace_decode(f, &trace, &et));
@@ -479,6 +489,26 @@ void fake_head_bring_up(struct fake_head *h, uint32_t epoch, bool relay)
     fake_head_dial(h, 0, 2, relay ? WIRE_DIAL_RELAY : WIRE_DIAL_OUT);
     fake_head_dial(h, 1, 1, relay ? WIRE_DIAL_RELAY : WIRE_DIAL_AWAIT);
     wait_both(h, WIRE_PHASE_READY, ready);
+}
+
+static void on_probed(void *user, bool ok, const struct probe_result *r)
+{
+    struct fake_member *m = user;
+
+    assert_true(ok);
+    m->speed = *r;
+    m->n_probed++;
+}
+
+void fake_head_probe(struct fake_head *h, int member)
+{
+    struct fake_member *m = &h->member[member];
+
+    m->probe = probe_new(h->base, m->link, on_probed, m);
+    probe_begin(m->probe);
+    fake_head_wait(h, &m->n_probed, m->n_probed + 1);
+    probe_free(m->probe);
+    m->probe = NULL;
 }
 
 void fake_head_step(struct fake_head *h, uint64_t number, int pos, int32_t token)

@@ -8,6 +8,7 @@
 
 #include "device/bulk.h"
 #include "device/executor.h"
+#include "device/probe.h"
 #include "link/link.h"
 #include "link/roster.h"
 #include "link/token.h"
@@ -23,8 +24,14 @@ struct fake_member {
     struct wire_phase phase; /* the latest of its kind, by phase */
     int n_phase[WIRE_PHASE_FAILED + 1];
     int n_state[WIRE_LINK_LOST + 1]; /* LINK reports */
+    struct wire_link_report direct;  /* the latest that said so */
     int n_greets, n_pongs, n_left, n_reports, n_traces, n_trace_records;
     struct wire_report report;
+    struct probe *probe; /* while fake_head_probe runs */
+    struct probe_result speed;
+    int n_probed; /* well */
+    int n_profiles;
+    struct wire_profile profile;
 };
 
 struct fake_giver {
@@ -89,6 +96,8 @@ void fake_head_dial(struct fake_head *h, int member, int device, enum wire_dial_
 void fake_head_bring_up(struct fake_head *h, uint32_t epoch, bool relay);
 /* One row of one slot through the whole chain; the result's logits are in h. */
 void fake_head_step(struct fake_head *h, uint64_t number, int pos, int32_t token);
+/* Measures the link with member i; what came of it is in the member's speed. */
+void fake_head_probe(struct fake_head *h, int member);
 void fake_head_send(struct fake_head *h, int member, const struct frame_out *f);
 
 #endif

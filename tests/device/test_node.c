@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "device/node.h"
 #include "fake_head.h"
+#include "model/classes.h"
 #include "support/rig.h"
 #include "support/tiny_model.h"
 
@@ -28,7 +29,7 @@ struct device {
     struct node *node; /* NULL while it is not running */
     char folder[96], cache[112];
     struct node_status status;
-    int n_said, n_found_bad, n_mended;
+    int n_said, n_measuring, n_found_bad, n_mended;
 };
 
 struct world {
@@ -39,6 +40,7 @@ struct world {
     float expected[STEPS][HEAD_VOCAB_MAX]; /* logits of the model run in one piece */
     int n_vocab;
     uint32_t epoch;
+    int window_ms; /* of what devices measure; 0 = 1 */
 };
 
 /* ---- the world ---- */
@@ -57,6 +59,7 @@ static void on_status(void *user, const struct node_status *s)
 
     d->status = *s;
     d->n_said++;
+    d->n_measuring += s->state == NODE_MEASURING;
 }
 
 static void on_line(void *user, const char *component, const char *text)
@@ -80,6 +83,10 @@ static struct node_opts options(struct world *w, int i)
                               .name = i ? "second" : "first",
                               .listen = "127.0.0.1",
                               .n_threads = 1,
+                              .cap = i ? 0 : 40,
+                              .spare = i == 0,
+                              .profile_windows = 1,
+                              .profile_window_ms = w->window_ms ? w->window_ms : 1,
                               .log = {on_line, d},
                               .status = on_status,
                               .user = d};
@@ -139,7 +146,7 @@ static void put_profile(const char *folder)
     snprintf(path, sizeof path, "%s/profile", folder);
     f = fopen(path, "we");
     assert_non_null(f);
-    fprintf(f, "lingua profile 1: %s, 1 threads\nspeed 1000000000\n", model_kernels());
+    fprintf(f, "lingua profile 2\n= 1 speed 1 threads, %.100s\n1000000000\n", model_kernels());
     fclose(f);
 }
 
@@ -218,6 +225,9 @@ static void test_direct(void **state)
     (void)state;
     assert_string_equal(m[0].greet.name, "first");
     assert_true(m[0].greet.port > 0 && m[0].greet.speed > 0 && m[0].greet.memory_bytes > 0);
+    assert_true(m[0].greet.speed == 1000000000); /* remembered */
+    assert_true(m[0].greet.cap == 40 && m[0].greet.spare);
+    assert_true(m[1].greet.cap == 100 && !m[1].greet.spare);
     assert_int_equal(m[0].greet.roster, 2); /* of the link it was paired by */
     snprintf(path, sizeof path, "%s/cluster", w->device[0].folder);
     assert_int_equal(stat(path, &st), 0);
@@ -246,6 +256,8 @@ static void test_direct(void **state)
     fake_head_send(&w->head, 0, &f);
     fake_head_wait(&w->head, &m[0].n_reports, 2);
     assert_int_equal(m[0].report.decode_steps, STEPS);
+    assert_true(m[0].report.storage_free > 0 && m[0].report.memory_free > 0);
+    assert_in_range(m[0].report.battery_percent + 1, 0, 101);
     fake_head_wait(&w->head, &m[0].n_pongs, 1);
     world_close(w);
 }
@@ -699,6 +711,213 @@ static void test_orders_that_make_no_sense(void **state)
     world_close(w);
 }
 
+/* ---- how quick links are ---- */
+
+static bool is_measured(uint64_t rtt_us, uint64_t out_bytes_per_s, uint64_t in_bytes_per_s)
+{
+    return rtt_us > 0 && out_bytes_per_s > 0 && in_bytes_per_s > 0;
+}
+
+static bool same_speed(const struct wire_link_report *a, const struct wire_link_report *b)
+{
+    return a->rtt_us == b->rtt_us && a->out_bytes_per_s == b->out_bytes_per_s &&
+           a->in_bytes_per_s == b->in_bytes_per_s;
+}
+
+/* The one that dialled measures, once; by the time all are ready the head has heard of it. */
+static void test_speed(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = w->head.member;
+    struct wire_link_report first;
+    struct wire_probe odd = {.kind = WIRE_PROBE_ECHOED, .number = 1};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    (void)state;
+    fake_head_probe(&w->head, 1);
+    assert_true(
+        is_measured(m[1].speed.rtt_us, m[1].speed.out_bytes_per_s, m[1].speed.in_bytes_per_s));
+    bring_up(w, false);
+    first = m[0].direct;
+    assert_true(is_measured(first.rtt_us, first.out_bytes_per_s, first.in_bytes_per_s));
+    assert_true(first.epoch == w->epoch && first.device == 2);
+    assert_true(m[1].direct.epoch == w->epoch && m[1].direct.device == 1);
+    assert_true(same_speed(&m[1].direct, &(struct wire_link_report){0}));
+    check_steps(w);
+    bring_up(w, false);
+    assert_int_equal(m[0].direct.epoch, w->epoch);
+    assert_true(same_speed(&m[0].direct, &first)); /* to the microsecond: it is remembered */
+    check_steps(w);
+    fake_head_probe(&w->head, 0);
+    wire_probe_encode(&odd, &buf, &f); /* an answer to nothing costs the head its link */
+    fake_head_send(&w->head, 0, &f);
+    fake_head_wait(&w->head, &m[0].n_greets, 2);
+    world_close(w);
+}
+
+static void mute_frame(void *user, struct link *l, const struct frame *f)
+{
+    struct wire_ping ping;
+    struct wire_pong pong = {0};
+    struct wire_buf buf;
+    struct frame_out out;
+
+    (void)user;
+    if (f->type != FRAME_PING)
+        return;
+    assert_int_equal(wire_ping_decode(f, &ping, &et), ERR_NONE);
+    pong.sent_us = ping.sent_us;
+    wire_pong_encode(&pong, &buf, &out);
+    link_send(l, &out);
+}
+
+static void mute_closed(void *user, struct link *l, enum err e, const char *why)
+{
+    (void)user;
+    (void)l;
+    (void)e;
+    (void)why;
+}
+
+static void mute_greeted(void *user, struct link *l, const struct wire_greet *greet)
+{
+    static const struct link_calls calls = {.frame = mute_frame, .closed = mute_closed};
+
+    (void)greet;
+    link_welcome(l, WIRE_STAGES, &calls, user);
+}
+
+/* A neighbour that is there and answers no probe: the epoch waits for that, and runs without. */
+static void test_speed_unknown(void **state)
+{
+    static const struct link_calls calls = {.greeted = mute_greeted, .closed = mute_closed};
+    struct world *w = world_open();
+    struct fake_member *m = w->head.member;
+    struct hub_opts o = {.base = w->base, .name = "mute", .calls = &calls};
+    struct identity *id;
+    struct hub *hub;
+    char address[64];
+    int port;
+
+    (void)state;
+    assert_int_equal(identity_open(w->device[1].folder, &id, &et), ERR_NONE);
+    o.identity = id;
+    assert_int_equal(hub_open(&o, &hub, &et), ERR_NONE);
+    assert_int_equal(hub_listen(hub, "127.0.0.1", 0, &port, &et), ERR_NONE);
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    fake_head_assign(&w->head, ++w->epoch, address);
+    for (int i = 0; i < NODES; i++)
+        fake_head_wait(&w->head, &m[i].n_phase[WIRE_PHASE_FETCHED], 1);
+    fake_head_load(&w->head);
+    fake_head_dial(&w->head, 0, 2, WIRE_DIAL_OUT);
+    fake_head_wait(&w->head, &m[0].n_phase[WIRE_PHASE_READY], 1);
+    assert_int_equal(m[0].n_state[WIRE_LINK_DIRECT], 1);
+    assert_true(same_speed(&m[0].direct, &(struct wire_link_report){0}));
+    hub_close(hub);
+    identity_close(id);
+    world_close(w);
+}
+
+/* ---- profiles ---- */
+
+static void ask_profile(struct world *w, uint64_t classes, int n_classes)
+{
+    struct wire_profile_ask ask = {.classes = classes, .n_classes = n_classes, .kv = KV_F16};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    memcpy(ask.model, w->head.manifest->id, sizeof ask.model);
+    wire_profile_ask_encode(&ask, &buf, &f);
+    fake_head_send(&w->head, 0, &f);
+}
+
+static void test_profile(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = &w->head.member[0];
+    struct model_classes c;
+    struct wire_profile first;
+    int n_bulk;
+
+    (void)state;
+    if (model_classes(w->head.model, KV_F16, &c, &et))
+        fail_msg("%s", et.text);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &w->device[0].n_measuring, 1);
+    ask_profile(w, c.id, c.n); /* which is being seen to */
+    fake_head_wait(&w->head, &m->n_profiles, 1);
+    wait_state(w, 0, NODE_WAITING);
+    if (m->profile.code)
+        fail_msg("%s", m->profile.text.text);
+    assert_true(m->profile.classes == c.id);
+    assert_int_equal(m->profile.n_classes, c.n);
+    assert_int_equal(m->profile.n_threads, 1);
+    for (int i = 0; i < c.n; i++)
+        for (int k = 0; k <= 5; k++)
+            assert_true(m->profile.cost_ps[i][k] > 0);
+    first = m->profile;
+    n_bulk = w->head.n_bulk_greets;
+    assert_int_equal(n_bulk, 1);
+    /* It knows by now, and needs nobody for it, after a restart neither. */
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 2);
+    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
+    stop(w, 0);
+    start(w, 0, NULL, false);
+    fake_head_wait(&w->head, &m->n_greets, 2);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 3);
+    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
+    assert_int_equal(w->head.n_bulk_greets, n_bulk);
+    /* Classes that are not what the header says; it is here already. */
+    ask_profile(w, c.id + 1, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 4);
+    assert_int_equal(m->profile.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(m->profile.text.text, "same version"));
+    assert_int_equal(w->head.n_bulk_greets, n_bulk);
+    /* And the chain comes up as ever, asked in the midst of it. */
+    ask_profile(w, c.id + 2, c.n);
+    bring_up(w, false);
+    check_steps(w);
+    fake_head_wait(&w->head, &m->n_profiles, 5);
+    model_classes_fini(&c);
+    world_close(w);
+}
+
+/* An ask replaces the one before it; the head's end cancels it. */
+static void test_profile_is_replaced(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = &w->head.member[0];
+    struct model_classes c;
+
+    (void)state;
+    if (model_classes(w->head.model, KV_F16, &c, &et))
+        fail_msg("%s", et.text);
+    ask_profile(w, c.id + 1, c.n);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 1);
+    assert_true(m->profile.classes == c.id && !m->profile.code);
+    stop(w, 0);
+    w->window_ms = 400; /* so that it is still at it when the head goes */
+    start(w, 0, NULL, false);
+    fake_head_wait(&w->head, &m->n_greets, 2);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id + 1, c.n);
+    wait_state(w, 0, NODE_MEASURING);
+    fake_head_stop(&w->head);
+    wait_state(w, 0, NODE_DIALLING);
+    fake_head_start(&w->head);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 2);
+    assert_int_equal(m->profile.code, ERR_NONE);
+    model_classes_fini(&c);
+    world_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -717,6 +936,10 @@ int main(void)
         cmocka_unit_test(test_other_boundaries),
         cmocka_unit_test(test_no_part_any_more),
         cmocka_unit_test(test_orders_that_make_no_sense),
+        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_speed_unknown),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_profile_is_replaced),
     };
 
     if (getenv("LINGUA_TEST_ONLY"))

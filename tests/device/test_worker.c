@@ -503,6 +503,194 @@ static void test_trace(void **state)
     bench_close(&b);
 }
 
+/* The sums are those of the trace's records, one row each, and begin anew with a load. */
+static void check_sums(struct bench *b, const struct wire_trace_record *r, int n, int own,
+                       uint64_t stage)
+{
+    struct wire_report report;
+    uint64_t steps = 0, arrived = 0, sent = 0, compute = 0;
+
+    for (int i = 0; i < n; i++)
+        if (r[i].rows == 1 && r[i].stage == stage) {
+            steps++;
+            arrived += r[i].arrived_us;
+            sent += r[i].sent_us;
+            compute += r[i].ended_us - r[i].begun_us;
+        }
+    worker_report(b->worker, &report);
+    assert_true(steps > 0 && arrived > 0 && sent >= arrived);
+    assert_int_equal(report.stage_steps[own], steps);
+    assert_true(report.arrived_us[own] == arrived);
+    assert_true(report.sent_us[own] == sent);
+    assert_true(report.stage_us[own] == compute);
+}
+
+static bool no_sums(struct bench *b, int own)
+{
+    struct wire_report r;
+
+    worker_report(b->worker, &r);
+    return !r.stage_steps[own] && !r.arrived_us[own] && !r.sent_us[own] && !r.stage_us[own];
+}
+
+static void test_sums(void **state)
+{
+    static struct wire_trace_record r[WIRE_TRACE_MAX];
+    struct wire_report report;
+    struct bench b;
+    struct step s;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    load_and_wait(&b, 1, ERR_NONE);
+    assert_true(no_sums(&b, 0) && no_sums(&b, 1));
+    worker_trace(b.worker, true);
+    check_step(&b, make_step(&b, 1, 0, 3), ERR_NONE); /* a prompt does not count */
+    assert_true(no_sums(&b, 0));
+    for (int i = 0; i < 4; i++)
+        check_step(&b, make_step(&b, (uint64_t)i + 2, 3 + i, 1), ERR_NONE);
+    check_step(&b, make_step(&b, 6, 0, 0), ERR_NONE);
+    assert_int_equal(worker_trace_take(b.worker, r), 6);
+    check_sums(&b, r, 6, 0, 1);
+    assert_true(no_sums(&b, 1)); /* it has one stage */
+    worker_trace(b.worker, false);
+    s = make_step(&b, 7, 7, 1); /* counted with the trace off, too */
+    check_step(&b, s, ERR_NONE);
+    worker_report(b.worker, &report);
+    assert_int_equal(report.stage_steps[0], 5);
+    assert_int_equal(report.battery_percent, -1); /* nobody knows of one */
+    load_and_wait(&b, 2, ERR_NONE);               /* the same modules, another epoch */
+    assert_true(no_sums(&b, 0));
+    bench_close(&b);
+}
+
+/* A device of two stages, as the head is: each has its own sums. */
+static void test_sums_of_two_stages(void **state)
+{
+    static struct wire_trace_record r[WIRE_TRACE_MAX];
+    struct worker_load l;
+    struct bench b;
+    struct step s, mid;
+    struct frame f;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    l = (struct worker_load){.path = b.path, .plan = b.plan, .segment = b.segment};
+    worker_load(b.worker, &l);
+    wait_for(&b, &b.n_loaded, 1);
+    assert_int_equal(b.loaded, ERR_NONE);
+    worker_trace(b.worker, true);
+    for (int i = 0; i < 5; i++) {
+        s = make_step(&b, (uint64_t)i + 1, i, 1);
+        give_step(&b, &s, ERR_NONE);
+        wait_for(&b, &b.n_out, 2 * i + 1);
+        assert_int_equal(b.out[2 * i].to_device, 1);
+        assert_int_equal(frame_decode(b.bytes[2 * i], b.out[2 * i].len, &f, &et), ERR_NONE);
+        assert_int_equal(step_decode(b.codec, &f, &mid, &et), ERR_NONE);
+        assert_int_equal(executor_run(b.same, &mid, &et), ERR_NONE);
+        give_step(&b, &mid, ERR_NONE);
+        wait_for(&b, &b.n_out, 2 * i + 2);
+        assert_int_equal(b.out[2 * i + 1].to_stage, 3);
+    }
+    assert_int_equal(worker_trace_take(b.worker, r), 10);
+    check_sums(&b, r, 10, 0, 0);
+    check_sums(&b, r, 10, 1, 2);
+    bench_close(&b);
+}
+
+/* ---- measuring ---- */
+
+struct measured {
+    int n;
+    enum err e;
+    struct wire_profile p;
+};
+
+static void on_measured(void *user, enum err e, const char *why, const struct wire_profile *p)
+{
+    struct measured *m = user;
+
+    m->n++;
+    m->e = e;
+    assert_true((p != NULL) == (e == ERR_NONE));
+    assert_true((*why == '\0') == (e == ERR_NONE));
+    if (p)
+        m->p = *p;
+}
+
+static struct worker_profile profile_job(const struct bench *b, struct measured *m, int window_ms)
+{
+    return (struct worker_profile){.path = b->path,
+                                   .kv = KV_F16,
+                                   .windows = 1,
+                                   .window_ms = window_ms,
+                                   .done = on_measured,
+                                   .user = m};
+}
+
+/* What is loaded stays loaded, and goes on as it was. */
+static void test_profile(void **state)
+{
+    struct bench b;
+    struct measured m = {0}, wrong = {0};
+    struct worker_profile job;
+    struct step s;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    job = profile_job(&b, &m, 1);
+    worker_profile(b.worker, &job);
+    wait_for(&b, &m.n, 1);
+    assert_int_equal(m.e, ERR_NONE);
+    assert_true(m.p.n_classes == 4 && m.p.n_threads == 1 && m.p.cost_ps[1][0] > 0);
+    load_and_wait(&b, 1, ERR_NONE);
+    job = profile_job(&b, &wrong, 1);
+    job.path = "no-such-file.gguf";
+    worker_profile(b.worker, &job);
+    job = profile_job(&b, &m, 1);
+    worker_profile(b.worker, &job);
+    s = make_step(&b, 1, 0, 3);
+    check_step(&b, s, ERR_NONE);
+    assert_int_equal(wrong.n, 1);
+    assert_int_equal(wrong.e, ERR_FILE);
+    assert_int_equal(m.n, 2);
+    assert_int_equal(m.e, ERR_NONE);
+    bench_close(&b);
+}
+
+/* By a load, by whoever asked, and by the end of the worker. */
+static void test_profile_is_cancelled(void **state)
+{
+    struct bench b;
+    struct measured m[4] = {{0}};
+    struct worker_profile job;
+
+    (void)state;
+    bench_open(&b, TINY_LLAMA);
+    for (int i = 0; i < 2; i++) { /* one begins, one waits */
+        job = profile_job(&b, &m[i], 400);
+        worker_profile(b.worker, &job);
+    }
+    load_and_wait(&b, 1, ERR_NONE);
+    for (int i = 0; i < 2; i++) {
+        wait_for(&b, &m[i].n, 1);
+        assert_int_equal(m[i].e, ERR_CANCELLED);
+    }
+    for (int i = 2; i < 4; i++) {
+        job = profile_job(&b, &m[i], 400);
+        worker_profile(b.worker, &job);
+    }
+    worker_profile_cancel(b.worker);
+    for (int i = 2; i < 4; i++) {
+        wait_for(&b, &m[i].n, 1);
+        assert_int_equal(m[i].e, ERR_CANCELLED);
+    }
+    job = profile_job(&b, &m[0], 400);
+    worker_profile(b.worker, &job);
+    bench_close(&b);
+    assert_int_equal(m[0].n, 1); /* nobody was told */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +703,10 @@ int main(void)
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_close_in_the_midst),
         cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_profile_is_cancelled),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_sums_of_two_stages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -157,7 +157,8 @@ static void test_tied(void **state)
         struct place_problem p = {0};
         struct place_module *modules;
         struct segment_needs whole;
-        struct model *m;
+        struct model_classes classes;
+    struct model *m;
         struct err_text et;
         uint64_t sum = 0;
         int n;

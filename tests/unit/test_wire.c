@@ -968,7 +968,8 @@ static enum err report_with(const struct wire_report *m, const uint8_t *more, si
     to_frame(&out, &bytes, &f);
     header = malloc(f.header_len + len);
     memcpy(header, f.header, f.header_len);
-    memcpy(header + f.header_len, more, len);
+    if (len)
+        memcpy(header + f.header_len, more, len);
     f.header = header;
     f.header_len += len;
     memset(back, 0x55, sizeof *back);
