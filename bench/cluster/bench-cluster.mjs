@@ -4,10 +4,10 @@
 // usage: bench-cluster.mjs BUILD [--calibrate] [--mix NAME]... [--link NAME]... [--rounds N]
 //     [--tokens N] [--model NAME] [--quick] [--jitter MS] [--loss PERCENT] [--json FILE]
 //     [--no-llama] [--llama FOLDER] [--no-forced] [--by-hand] [--keep]
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { Net, SKIP, median } from '../net/machines.mjs';
 import { LINKS, MIXES, Phones, missing, quotas } from './phones.mjs';
 import { PROMPT, CTX, STREAMS, PhoneCluster, Store, jsonSave } from './cluster.mjs';
@@ -52,10 +52,11 @@ if (reason) {
 // is gone with us.
 const folder = mkdtempSync('/var/tmp/lingua-bench-');
 const phones = new Phones();
-let net = null, current = null, store = null;
+let net = null, current = null, store = null, llama = null;
 process.on('exit', () => {
     for (const c of [current, store?.filling])
         c?.procs.forEach(p => p?.kill('SIGKILL'));
+    llama?.stop();
     net?.down();
     phones.remove();
     if (opt.keep)
@@ -89,15 +90,13 @@ function modelOf(path) {
 }
 
 // Tokens per second of the whole model in a group of that speed, on one thread: [decode, prefill].
-function alone(speed, decode, prefill, periodUs) {
-    phones.set('alone', 1);
-    phones.speed('alone', speed, periodUs);
-    const argv = phones.wrap('alone', [lingua, 'bench', model.path, '-t', '1', '-r', '2', '-n',
+async function alone(speed, decode, prefill, { periodUs = 0, name = 'alone' } = {}) {
+    phones.set(name, 1);
+    phones.speed(name, speed, periodUs);
+    const argv = phones.wrap(name, [lingua, 'bench', model.path, '-t', '1', '-r', '2', '-n',
         String(decode), '-p', String(prefill), '--json']);
-    const r = spawnSync(argv[0], argv.slice(1), { encoding: 'utf8' });
-    if (r.status !== 0)
-        throw new Error(r.stderr);
-    const of = key => JSON.parse(r.stdout).find(t => t[key])?.median_tokens_per_second;
+    const { stdout } = await promisify(execFile)(argv[0], argv.slice(1));
+    const of = key => JSON.parse(stdout).find(t => t[key])?.median_tokens_per_second;
     return [of('n_gen'), of('n_prompt')];
 }
 
@@ -289,10 +288,10 @@ if (opt.help) {
         'has the options');
     process.exit(0);
 }
-const llama = new Llama(opt['no-llama'] ? null : opt.llama);
+llama = new Llama(opt['no-llama'] ? null : opt.llama);
 const model = modelOf(modelFile(opt.model));
 net = new Net(Math.max(...mixes.map(m => m.speeds.length), 3), join(build, 'lingua-netswitch'));
-const [decode, prefill] = alone(1, 8, 64);
+const [decode, prefill] = await alone(1, 8, 64);
 const fullMs = 1000 / decode;
 store = new Store(folder, lingua, model.path);
 await store.fill(net.n);
@@ -315,7 +314,8 @@ for (let round = 0; round < rounds; round++)
                 await leg(mix, link, round);
             if (llama.there && round === 0) {
                 speedsSet(mix);
-                llamas.push(await llama.run({ mix, link, net, phones, model, tokens, linkSet }));
+                llamas.push(await llama.run({ mix, link, net, phones, model, tokens }));
+                note(`llama.cpp: ${JSON.stringify(llamas.at(-1))}`);
             }
         }
 

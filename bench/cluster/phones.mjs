@@ -1,18 +1,19 @@
 // Emulated phones: each device of a mix gets a control group with a CPU quota and a memory limit
 // (versions 1 and 2 of control groups; the wrapper puts a process into its group before exec).
 //
-// A quota is so much CPU time per period, and what a group may use at the start of a piece of work
-// it uses at full speed: a step that computes W ms on a device of speed s takes W / s less about
-// one period of (1 - s). So the period is as short as the kernel allows, which is 1 ms of CPU time
-// in each (RUN_US): a stage that computes W ms then has W periods per step, and looks faster than
-// it should by (1 - s) / W. Where the kernel looks at quotas only at its tick, a period is in truth
-// a tick's worth of CPU time long, and later ones pay for it. --calibrate measures all that.
+// A quota is so much CPU time per period. Whatever a device begins after a pause runs at full speed
+// until the period's share is used up, so a piece of work of W ms on a device of speed s takes W / s
+// less (1 - s) periods at most: long periods make short pieces look fast. But where several devices
+// want the same core, one may have to wait a whole tick of the kernel (4 ms) for its turn, and what
+// it does not use in a period is lost: with periods of 2 ms three busy devices lost 5 to 15 %, with
+// 5 ms nothing. So periods are 5 ms, and longer where 1 ms of CPU time, the least the kernel gives,
+// makes them so. --calibrate measures all that.
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 
-const RUN_US = 1000, PREFIX = 'lingua-bench-';
+const RUN_US = 1000, PERIOD_US = 5000, PREFIX = 'lingua-bench-';
 export const CORES = Math.min(1.6, 0.8 * cpus().length);
 
 // Speeds are relative; memory is the share of the model's bytes for which each device has room.
@@ -108,9 +109,9 @@ export class Phones {
         this.write(this.memory, name, 'memory.limit_in_bytes', limit);
     }
 
-    // periodUs: 0 = the shortest.
+    // periodUs: 0 = as usual.
     speed(name, speed, periodUs = 0) {
-        const period = periodUs || Math.max(1000, Math.round(RUN_US / speed));
+        const period = periodUs || Math.max(PERIOD_US, Math.ceil(RUN_US / speed));
         const quota = Math.max(RUN_US, Math.round(speed * period));
         if (this.version === 2) {
             this.write(this.cpu, name, 'cpu.max', `${speed >= 1 ? 'max' : quota} ${period}`);
