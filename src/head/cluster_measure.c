@@ -18,7 +18,7 @@
 #include "base/sys.h"
 #include "head/cluster_impl.h"
 
-enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000 };
+enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, IDLE_US = 300000 };
 #define LEARN 0.7
 
 /* ---- at the head ---- */
@@ -63,7 +63,8 @@ void cluster_meter_home(struct cluster *c, uint64_t number)
     if (c->one_row[number % METER_STEPS] != number)
         return;
     c->n_one_row--;
-    c->meter.home_sum_us += (uint64_t)clock_us();
+    c->meter.home_us = clock_us();
+    c->meter.home_sum_us += (uint64_t)c->meter.home_us;
     c->meter.n_home++;
 }
 
@@ -232,9 +233,20 @@ static void take_stock(struct cluster *c)
 
 /* ---- when ---- */
 
+/* Between two tokens nothing is under way either: it is over when the client has gone, or has been
+ * silent for a while. */
+static bool is_over(const struct cluster *c, int64_t now_us)
+{
+    bool anybody = false;
+
+    for (int i = 0; i < CORE_CLIENTS_MAX; i++)
+        anybody = anybody || (c->client[i].link && c->client[i].n_slots);
+    return core_view(c->core).n_flight == 0 && (!anybody || now_us - c->meter.home_us > IDLE_US);
+}
+
 void cluster_measure_begin(struct cluster *c, int64_t now_us)
 {
-    if (core_view(c->core).n_flight > 0 || c->meter.n_home < TOKENS_MIN || c->measure_until_us)
+    if (c->meter.n_home < TOKENS_MIN || c->measure_until_us || !is_over(c, now_us))
         return;
     c->measured_epoch = c->running.number;
     c->measure_until_us = now_us + (int64_t)MEASURE_WAIT_MS * 1000;
