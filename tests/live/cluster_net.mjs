@@ -183,12 +183,12 @@ async function part(name, path, serve, fn) {
 }
 
 const llama = model('llama:4'), neox = model('gptneox:4');
-const quiet = ['--no-announce'], text = alone(llama, 60);
+const quiet = ['--no-announce', '--equal'], text = alone(llama, 60);
 await part('relay and cuts', llama, quiet, async c => {
     await relays(c, text);
     await cuts(c, text);
 });
-await part('discovery', llama, [], c => finds(c, text));
+await part('discovery', llama, ['--equal'], c => finds(c, text));
 await part('bytes of llama', llama, quiet, c => bytes(c, 256, () => 1));
 const two = part => /(^|\.\.)attn\.\d+$/.test(part) ? 2 : 1;
 await part('bytes of gptneox', neox, quiet, async c =>
