@@ -7,7 +7,7 @@
 
 /* Work is bounded by counting it, never by a clock: the same problem has the same plan anywhere. */
 enum {
-    TRIES_ALL = 30000000,   /* runs tried over all chains, per pace: half a second or so */
+    TRIES_ALL = 10000000,   /* runs tried over all chains, per pace: some tenths of a second */
     TRIES_ORDER = 20000000, /* along one order */
     COARSE_CUTS = 24,       /* about so many when orders are compared */
     MOVES = 400,            /* orders compared at most */
@@ -32,12 +32,12 @@ void search_fini(struct search *s)
         pace_fini(&s->pace[i]);
 }
 
-/* At every pace; false when one gave up. */
+/* At every pace; false when one gave up, and the others were not looked at. */
 static bool in_chart(struct search *s, const struct chart *c, const struct order_opts *opts)
 {
     bool all = true;
 
-    for (int i = 0; i < s->n_paces; i++) {
+    for (int i = 0; i < s->n_paces && all; i++) {
         struct placement found;
         double z = s->z;
 
@@ -77,10 +77,10 @@ bool search_all(struct search *s)
 
     if (!chart_of_all(s->room, &c))
         return false;
-    /* A good plan early saves labels. */
-    if (coarse_stride(s) > 1)
-        in_chart(s, &c, &(struct order_opts){coarse_stride(s), TRIES_ALL});
-    all = in_chart(s, &c, &(struct order_opts){1, TRIES_ALL});
+    /* A good plan early saves labels. Where even coarse cuts are too many, fine ones are. */
+    all = coarse_stride(s) == 1 ||
+          in_chart(s, &c, &(struct order_opts){coarse_stride(s), TRIES_ALL / 4});
+    all = all && in_chart(s, &c, &(struct order_opts){1, TRIES_ALL});
     chart_fini(&c);
     for (int d = 1; d < s->room->p->n_devices; d++)
         n += room_may_use(s->room, d);
