@@ -380,6 +380,8 @@ enum order_result order_best(const struct pace *x, const struct chart *c,
         read_back(&w, out);
         *z = w.z;
     }
+    if (opts->tries)
+        *opts->tries += w.tries;
     free(w.cut);
     free(w.cell);
     free(w.label);
