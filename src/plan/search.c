@@ -247,6 +247,7 @@ void search_around(struct search *s, const int *order, int n, double enough)
     int all[PLAN_DEVICES_MAX], near[PLAN_DEVICES_MAX], n_all = may_use(s, all), n_near = n;
     bool there[PLAN_DEVICES_MAX] = {false};
 
+    search_order(s, order, n); /* by itself: with all the others it may be too much */
     for (int i = 0; i < n; i++)
         there[near[i] = order[i]] = true;
     for (int i = 0; i < n_all; i++)
