@@ -17,6 +17,10 @@
 #define HEAD_S      0.00023
 #define LATENCY_S   0.001
 #define BYTES_PER_S 12.5e6
+/* Nothing is taken to be slower, whatever a device says of itself: it would be left out anyway, and
+ * figures beyond all sense would have the planner refuse the others with it. */
+#define COST_S_MAX    3600.0
+#define LATENCY_S_MAX 60.0
 
 /* ---- who is there ---- */
 
@@ -85,9 +89,9 @@ static void fill_cost(const struct cluster *c, const struct member *m, struct pl
     }
     for (int k = 0; k < w->n_classes; k++) {
         for (int b = 0; b < PLACE_BATCHES; b++)
-            cost[k].decode[b] = s * (double)w->cost_ps[k][b];
-        cost[k].prefill = s * (double)w->cost_ps[k][PLACE_BATCHES];
-        cost[k].position = s * (double)w->cost_ps[k][PLACE_BATCHES + 1];
+            cost[k].decode[b] = fmin(COST_S_MAX, s * (double)w->cost_ps[k][b]);
+        cost[k].prefill = fmin(COST_S_MAX, s * (double)w->cost_ps[k][PLACE_BATCHES]);
+        cost[k].position = fmin(COST_S_MAX, s * (double)w->cost_ps[k][PLACE_BATCHES + 1]);
     }
 }
 
@@ -164,7 +168,8 @@ static void fill_links(const struct cluster *c, struct draft *d)
             d->link[i] = own_link(&c->member[a], false);
         else
             d->link[i] = pair_link(c, a, b);
-        d->link[i].latency_s = fmax(0, d->link[i].latency_s + c->hop_extra_s[a][b]);
+        d->link[i].latency_s =
+            fmin(fmax(0, d->link[i].latency_s + c->hop_extra_s[a][b]), LATENCY_S_MAX);
     }
 }
 
