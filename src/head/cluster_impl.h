@@ -83,6 +83,7 @@ struct pair_speed {
 /* Since the last measuring, of steps of one row. */
 struct meter {
     uint64_t home_sum_us, n_home; /* when they came home, added up */
+    int64_t home_us;              /* when the last did */
     int64_t token_us, client_us;  /* from result to result, from result to the next ask */
     uint64_t n_tokens, n_client;
     int64_t busy_us, last_us; /* in which tokens came; when the last did */

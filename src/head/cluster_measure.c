@@ -19,7 +19,7 @@
 #include "base/sys.h"
 #include "head/cluster_impl.h"
 
-enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000 };
+enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, QUIET_US = 10000 };
 #define LEARN 0.7
 /* What is learnt stays within these, whatever a device that is broken reports: beyond them a plan
  * would be refused for the sake of one device. */
@@ -70,7 +70,8 @@ void cluster_meter_home(struct cluster *c, uint64_t number)
         return;
     c->one_row[number % METER_STEPS] = 0; /* it comes home once, whatever a device sends */
     c->n_one_row--;
-    c->meter.home_sum_us += (uint64_t)clock_us();
+    c->meter.home_us = clock_us();
+    c->meter.home_sum_us += (uint64_t)c->meter.home_us;
     c->meter.n_home++;
 }
 
@@ -261,6 +262,8 @@ static void take_stock(struct cluster *c)
 void cluster_measure_begin(struct cluster *c, int64_t now_us)
 {
     if (core_view(c->core).n_flight > 0 || c->meter.n_home < TOKENS_MIN || c->measure_until_us)
+        return;
+    if (now_us - c->meter.home_us < QUIET_US) /* between two tokens nothing is under way, either */
         return;
     c->measured_epoch = c->running.number;
     c->measure_until_us = now_us + (int64_t)MEASURE_WAIT_MS * 1000;
