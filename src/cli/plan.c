@@ -88,20 +88,13 @@ static int failed(const char *sentence)
 
 /* ---- names ---- */
 
-/* "a,b" as a list of names. */
 static json_t *names_of(const char *text)
 {
     json_t *list = json_array();
+    size_t n;
 
-    for (const char *p = text; p && *p;) {
-        size_t n = strcspn(p, ","), from = strspn(p, " "), end = n;
-
-        while (end > from && p[end - 1] == ' ')
-            end--;
-        if (end > from)
-            json_array_append_new(list, json_text(p + from, end - from));
-        p += n + (p[n] == ',');
-    }
+    for (const char *name; (name = list_next(&text, &n));)
+        json_array_append_new(list, json_text(name, n));
     return list;
 }
 

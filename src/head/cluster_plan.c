@@ -70,7 +70,8 @@ static bool someone_is_expected(const struct cluster *c, struct err_text *who)
             here = memcmp(body->member[i].key, c->member[k].key.bytes, WIRE_KEY_BYTES) == 0 &&
                    !is_being_measured(&c->member[k]);
         if (!here) {
-            (void)err_set(who, ERR_GONE, "waits for %s, which belongs here", body->member[i].name);
+            (void)err_set(who, ERR_GONE, "%s belongs here and is not ready yet",
+                          body->member[i].name);
             return true;
         }
     }
@@ -195,31 +196,12 @@ struct draft *cluster_draft(const struct cluster *c, const int *members, int n)
 
 /* ---- wishes ---- */
 
-/* "kitchen, old-phone": whether name is one of them. */
-static bool listed(const char *list, const char *name)
-{
-    size_t n = strlen(name);
-
-    while (list && *list) {
-        size_t part = strcspn(list, ",");
-        const char *s = list + strspn(list, " ");
-        size_t len = part > (size_t)(s - list) ? part - (size_t)(s - list) : 0;
-
-        while (len && s[len - 1] == ' ')
-            len--;
-        if (len == n && memcmp(s, name, n) == 0)
-            return true;
-        list += part + (list[part] == ',');
-    }
-    return false;
-}
-
 static void wish(struct draft *d, const char *use, const char *without)
 {
     for (int i = 1; i < d->p.n_devices; i++) {
-        if (listed(use, d->name[i]))
+        if (list_has(use, d->name[i]))
             d->device[i].wish = PLACE_MUST;
-        if (listed(without, d->name[i]))
+        if (list_has(without, d->name[i]))
             d->device[i].wish = PLACE_NOT;
     }
 }

@@ -149,14 +149,13 @@ static void test_a_plan_that_breaks_a_wish_does_not_stay(void **state)
     assert_int_equal(answers[0]->found.used[1], 2);
 }
 
-/* Many questions with reports take far longer than handing them over does. */
-static void test_what_the_cluster_waits_for_goes_first(void **state)
+/* Questions, then a job of the cluster's own: how many questions were answered before it. */
+static uint32_t overtaken_by(void)
 {
     static const double even[] = {10, 10, 10};
     struct planner_job *jobs[QUESTIONS + 1];
-    uint32_t at = 0, last = 0;
+    uint32_t before = 0, last = 0;
 
-    (void)state;
     for (uint32_t i = 0; i <= QUESTIONS; i++) {
         jobs[i] = planner_job_new(draft_of(even));
         jobs[i]->ticket = i;
@@ -166,14 +165,28 @@ static void test_what_the_cluster_waits_for_goes_first(void **state)
     for (int i = 0; i <= QUESTIONS; i++)
         planner_begin(planner, jobs[i]);
     await_answers(QUESTIONS + 1);
-    while (answers[at]->about)
-        at++;
-    assert_true(at < QUESTIONS);
-    for (uint32_t i = 0; i <= QUESTIONS; i++)
+    while (answers[before]->about)
+        before++;
+    for (int i = 0; i <= QUESTIONS; i++) {
         if (answers[i]->about) { /* those in order */
             assert_true(last <= answers[i]->ticket);
             last = answers[i]->ticket;
         }
+        planner_job_free(answers[i]);
+    }
+    n_answers = 0;
+    return before;
+}
+
+/* The thread may be done with all questions before the last job is there: then once more. */
+static void test_what_the_cluster_waits_for_goes_first(void **state)
+{
+    uint32_t before = QUESTIONS;
+
+    (void)state;
+    for (int i = 0; i < 100 && before == QUESTIONS; i++)
+        before = overtaken_by();
+    assert_true(before < QUESTIONS);
 }
 
 static void test_errors_come_back_in_words(void **state)
