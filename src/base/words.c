@@ -67,3 +67,39 @@ bool size_parse(const char *text, double *bytes)
     }
     return *end == '\0' || strcasecmp(end, "b") == 0 || (letter && strcasecmp(end, "ib") == 0);
 }
+
+const char *list_next(const char **list, size_t *n)
+{
+    while (*list && **list) {
+        const char *word = *list + strspn(*list, " "), *end = *list + strcspn(*list, ",");
+
+        *list = end + (*end == ',');
+        while (end > word && end[-1] == ' ')
+            end--;
+        *n = end > word ? (size_t)(end - word) : 0;
+        if (*n)
+            return word;
+    }
+    return NULL;
+}
+
+bool list_has(const char *list, const char *word)
+{
+    size_t len = strlen(word), n;
+
+    for (const char *s; (s = list_next(&list, &n));)
+        if (n == len && memcmp(s, word, n) == 0)
+            return true;
+    return false;
+}
+
+bool word_is_plain(const char *word)
+{
+    for (const char *p = word; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+
+        if (!isalnum(c) && c < 0x80 && (!strchr("._-", c) || p == word))
+            return false;
+    }
+    return *word;
+}

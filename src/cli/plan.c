@@ -88,18 +88,13 @@ static int failed(const char *sentence)
 
 /* ---- names ---- */
 
-/* "a,b" as a list of names. */
 static json_t *names_of(const char *text)
 {
     json_t *list = json_array();
+    size_t n;
 
-    for (const char *p = text; p && *p;) {
-        size_t n = strcspn(p, ",");
-
-        if (n > 0)
-            json_array_append_new(list, json_text(p, n));
-        p += n + (p[n] == ',');
-    }
+    for (const char *name; (name = list_next(&text, &n));)
+        json_array_append_new(list, json_text(name, n));
     return list;
 }
 
@@ -266,11 +261,9 @@ static json_t *question(const struct plan_command *c)
     if (c->concurrency)
         json_object_set_new(q, "concurrency", json_integer(c->concurrency));
     if (c->open.ctx)
-        json_object_set_new(q, "n_ctx", json_integer(c->open.ctx));
+        json_object_set_new(q, "context", json_integer(c->open.ctx));
     if (c->slots)
-        json_object_set_new(q, "n_slots", json_integer(c->slots));
-    if (c->open.kv)
-        json_object_set_new(q, "kv", json_string(open_kv_names[c->open.kv]));
+        json_object_set_new(q, "slots", json_integer(c->slots));
     if (c->prompt)
         json_object_set_new(q, "prompt", json_integer(c->prompt));
     if (c->depth >= 0)
@@ -346,7 +339,10 @@ static int plan_live(const struct plan_command *c, json_t **doc)
     if (e)
         return failed(et.text);
     status = same_model(c, r, &same);
-    if (status < 0 && same)
+    if (status < 0 && same && c->open.kv) /* its devices were measured with the one it has */
+        status = failed("--kv is for plans on paper (--devices FILE): a running head keeps the KV "
+                        "cache it was started with; lingua serve --kv gives it another");
+    else if (status < 0 && same)
         status = remote_ask(r, question(c), doc, &et) ? failed(et.text) : -1;
     else if (status < 0)
         status = plan_other_model(c, r, doc);

@@ -1,12 +1,12 @@
 #include "cli/plan_table.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/words.h"
 #include "cli/say.h"
 #include "cli/table.h"
 #include "head/remote.h"
@@ -223,19 +223,6 @@ static void standby_print(const json_t *doc)
     putchar('\n');
 }
 
-/* A name that can be typed in a shell and a list as it stands. Others are not put into a command to
- * copy: they were chosen by other people. */
-static bool is_plain(const char *name)
-{
-    for (const char *p = name; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-
-        if (!isalnum(c) && c < 0x80 && (!strchr("._-", c) || p == name))
-            return false;
-    }
-    return *name;
-}
-
 static void left_out_print(const json_t *doc)
 {
     const json_t *devices = json_object_get(doc, "devices");
@@ -249,7 +236,7 @@ static void left_out_print(const json_t *doc)
         printf("%s is left out: %s", name, remote_text(d, "why"));
         if (json_is_number(json_object_get(d, "costs_percent")) &&
             strcmp(remote_text(d, "use"), "not") != 0)
-            printf("; --use %s forces it", is_plain(name) ? name : "with its name");
+            printf("; --use %s forces it", word_is_plain(name) ? name : "with its name");
         putchar('\n');
     }
 }

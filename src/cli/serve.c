@@ -6,6 +6,7 @@
 
 #include "base/folder.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "cli/bars.h"
 #include "cli/cmd.h"
 #include "cli/loop.h"
@@ -18,6 +19,8 @@
 #include "head/remote.h"
 #include "plan/place.h"
 #include "wire/cluster.h"
+
+enum { SLOTS_DEFAULT = 4 }; /* the cluster's choice when it is not told */
 
 struct serve {
     struct member_options member;
@@ -50,6 +53,40 @@ static const char about[] =
     "cluster,\n"
     "lingua devices shows it. Ctrl-C ends it.";
 
+/* Wishes that contradict each other; -1: none do. */
+static int wishes_check(const struct serve *s)
+{
+    const char *list = s->use, *name, *by_hand;
+    size_t n;
+
+    by_hand = s->use ? "--use" : s->without ? "--without" : s->equal ? "--equal" : NULL;
+    if (s->open.split && by_hand) {
+        say("serve: --split says already what goes where; leave out %s", by_hand);
+        return STATUS_USAGE;
+    }
+    if (s->slots && s->concurrency > s->slots) {
+        say("serve: %lld answers at once (--concurrency) need as many slots: --slots %lld",
+            (long long)s->concurrency, (long long)s->concurrency);
+        return STATUS_USAGE;
+    }
+    if (list_has(s->without, s->member.name)) {
+        say("serve: %s is this device, the head, which has the model: it cannot be left out",
+            s->member.name);
+        return STATUS_USAGE;
+    }
+    while ((name = list_next(&list, &n))) {
+        char *text = mem_printf("%.*s", (int)n, name);
+        bool both = list_has(s->without, text);
+
+        if (both)
+            say("serve: --use and --without both name \"%s\"", text);
+        free(text);
+        if (both)
+            return STATUS_USAGE;
+    }
+    return -1;
+}
+
 static int parse(struct serve *s, int argc, char **argv)
 {
     const struct option_spec options[] = {
@@ -62,7 +99,7 @@ static int parse(struct serve *s, int argc, char **argv)
         OPTION_CTX(&s->open, "positions of context (default: as trained, at most 4096)"),
         OPTION_KV(&s->open),
         {"slots", 0, OPTION_WHOLE, &s->slots, 1, 256, NULL, "N",
-         "conversations kept at once (default: 4)"},
+         "conversations kept at once (default: 4, or as many as\nanswers at once)"},
         {"split", 0, OPTION_TEXT, &s->open.split, 0, 0, NULL, "N|RANGES",
          "place by hand: over N devices, or explicit module ranges, one\nper device, as lingua run "
          "--split takes them"},
@@ -89,7 +126,12 @@ static int parse(struct serve *s, int argc, char **argv)
     if (status >= 0)
         return status;
     s->model = n_args ? args[0] : NULL;
-    return member_settle("serve", &s->member);
+    status = member_settle("serve", &s->member);
+    if (status < 0)
+        status = wishes_check(s);
+    if (s->concurrency > SLOTS_DEFAULT && !s->slots)
+        s->slots = s->concurrency;
+    return status;
 }
 
 /* ---- what it tells ---- */
@@ -178,11 +220,14 @@ static void plan_say(struct serve *s, const json_t *all)
                  remote_text(plan, "limit"));
     for (size_t i = 0; i < json_array_size(left); i++) {
         const json_t *d = json_array_get(left, i);
-        bool can = json_number_value(json_object_get(d, "tokens_per_s_with_it")) > 0;
+        const char *name = remote_text(d, "name");
+        bool can = json_number_value(json_object_get(d, "tokens_per_s_with_it")) > 0 &&
+                   !list_has(s->without, name);
 
-        bars_say(&s->bars, "%s is left out: %s%s%s%s", remote_text(d, "name"),
-                 remote_text(d, "why"), can ? " (serve --use " : "",
-                 can ? remote_text(d, "name") : "", can ? " takes it in)" : "");
+        bars_say(&s->bars, "%s is left out: %s", name, remote_text(d, "why"));
+        if (can)
+            bars_say(&s->bars, "  lingua serve --use %s forces it",
+                     word_is_plain(name) ? name : "with its name");
     }
 }
 
@@ -256,6 +301,26 @@ static void on_changed(void *user)
         refresh_later(s, 100);
 }
 
+/* A wish for a device that nobody knows may be one for tomorrow, or a slip of the pen. */
+static void strangers_say(const json_t *devices, const char *list)
+{
+    size_t n;
+
+    for (const char *name; (name = list_next(&list, &n));) {
+        bool known = false;
+
+        for (size_t i = 0; i < json_array_size(devices); i++) {
+            const char *is = remote_text(json_array_get(devices, i), "name");
+
+            known = known || (strlen(is) == n && memcmp(is, name, n) == 0);
+        }
+        if (!known)
+            say("no device called \"%.*s\" has joined yet; what is wished for it holds once one "
+                "has",
+                (int)n, name);
+    }
+}
+
 static void opened_say(const struct serve *s)
 {
     json_t *all = cluster_json(s->cluster);
@@ -268,6 +333,8 @@ static void opened_say(const struct serve *s)
     say("this device is %s, reached at %s, with %lld thread%s", remote_text(all, "head"),
         remote_text(all, "address"), (long long)s->member.threads,
         s->member.threads == 1 ? "" : "s");
+    strangers_say(json_object_get(all, "devices"), s->use);
+    strangers_say(json_object_get(all, "devices"), s->without);
     json_decref(all);
 }
 

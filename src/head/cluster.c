@@ -29,6 +29,7 @@ enum {
     DEPTH_USUAL = 256, /* positions that a predicted token has behind it */
     PROMPT_USUAL = 256,
 };
+#define WEIGHTS_PER_S_MAX 1e14
 
 /* ---- small things ---- */
 
@@ -245,6 +246,8 @@ void cluster_member_known(struct member *m)
         return;
     m->up = true;
     cluster_feed_member(c, CORE_UP, m->id, 0, ERR_NONE, NULL);
+    if (m->drained) /* while it was being measured */
+        cluster_feed_member(c, CORE_DRAIN, m->id, 0, ERR_NONE, NULL);
     if (*c->member[0].trouble) { /* with more devices the head has less to load */
         c->member[0].trouble[0] = '\0';
         cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);
@@ -273,6 +276,35 @@ static void ask_profile(struct member *m)
     link_send(m->link, &f);
 }
 
+/* A rough figure for people and devices files: weight bytes it goes through in a second. */
+static double weights_per_s(const struct cluster *c, const struct wire_profile *w)
+{
+    double bytes = 0, s = 0;
+
+    for (int i = 0; i < c->problem.n_modules; i++) {
+        bytes += (double)c->modules[i].decode_bytes;
+        s += 1e-12 * (double)w->cost_ps[c->modules[i].class][0];
+    }
+    return s > 0 ? bytes / s : 0;
+}
+
+/* No device is that quick, and a plan would give it everything. */
+static bool too_good(const struct cluster *c, const struct wire_profile *w)
+{
+    for (int k = 0; k < w->n_classes; k++)
+        for (int i = 0; i <= PLACE_BATCHES; i++) /* steps of five sizes, and prefill */
+            if (w->cost_ps[k][i] == 0)
+                return true;
+    return weights_per_s(c, w) > WEIGHTS_PER_S_MAX;
+}
+
+static void leave_out(struct member *m, const char *why)
+{
+    snprintf(m->trouble, sizeof m->trouble, "%s", why);
+    log_say(&m->cluster->opts.log, "cluster", "%s is left out: %s", m->able.name, why);
+    cluster_changed(m->cluster);
+}
+
 static enum err take_profile(struct member *m, const struct frame *f, struct err_text *et)
 {
     struct cluster *c = m->cluster;
@@ -286,10 +318,10 @@ static enum err take_profile(struct member *m, const struct frame *f, struct err
                     c->classes.n);
     if (e)
         goto out;
-    if (w->code) {
-        memcpy(m->trouble, w->text.text, sizeof m->trouble);
-        log_say(&c->opts.log, "cluster", "%s is left out: %s", m->able.name, w->text.text);
-        cluster_changed(c);
+    if (w->code || too_good(c, w)) {
+        leave_out(m, w->code ? w->text.text
+                             : "what it says of its speed cannot be: update lingua on it, remove "
+                               "the file `profile` from its state folder, and join again");
         goto out;
     }
     m->profile = w;
@@ -759,18 +791,6 @@ static enum err measure_self(struct cluster *c, struct err_text *et)
     return e;
 }
 
-/* A rough figure for people and devices files: weight bytes it goes through in a second. */
-static uint64_t weights_per_s(const struct cluster *c, const struct wire_profile *w)
-{
-    double bytes = 0, s = 0;
-
-    for (int i = 0; i < c->problem.n_modules; i++) {
-        bytes += (double)c->modules[i].decode_bytes;
-        s += 1e-12 * (double)w->cost_ps[c->modules[i].class][0];
-    }
-    return s > 0 ? (uint64_t)(bytes / s) : 0;
-}
-
 /* The head as a member of its own cluster. */
 static enum err describe_self(struct cluster *c, struct err_text *et)
 {
@@ -788,7 +808,7 @@ static enum err describe_self(struct cluster *c, struct err_text *et)
     g->n_threads = c->opts.n_threads;
     g->memory_bytes =
         c->opts.memory_bytes ? c->opts.memory_bytes : sys_available_bytes() / 100 * MEMORY_SHARE;
-    g->speed = weights_per_s(c, m->profile);
+    g->speed = (uint64_t)weights_per_s(c, m->profile);
     g->cap = c->opts.cap > 0 ? c->opts.cap : 100;
     g->spare = c->opts.spare;
     m->up = true;

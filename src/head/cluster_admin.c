@@ -255,7 +255,8 @@ void cluster_plan_answer(struct cluster *c, struct planner_job *job)
         question_end(q);
         return;
     }
-    opts = (struct plan_json_opts){.note = "live", .solve_ms = 1e3 * job->took_s};
+    opts = (struct plan_json_opts){.note = job->as_told ? "live, as the plan runs" : "live",
+                                   .solve_ms = 1e3 * job->took_s};
     o = plan_json(&job->draft->p, c->model, job->report, &opts);
     json_object_set_new(o, "measured", cluster_measured_json(c));
     json_object_set_new(o, "devices_file", plan_devices_json(&job->draft->p, c->model));

@@ -83,11 +83,11 @@ struct pair_speed {
 /* Since the last measuring, of steps of one row. */
 struct meter {
     uint64_t home_sum_us, n_home; /* when they came home, added up */
-    int64_t home_us;              /* the last */
+    int64_t home_us;              /* when the last did */
     int64_t token_us, client_us;  /* from result to result, from result to the next ask */
     uint64_t n_tokens, n_client;
-    int64_t first_us, last_us;
-    int streams; /* most at once */
+    int64_t busy_us, last_us; /* in which tokens came; when the last did */
+    int streams;              /* most at once */
 };
 
 /* One generation by part, as it was and as it was thought to be. Stages and hops as in struct
@@ -164,7 +164,6 @@ struct cluster {
     int64_t measure_until_us; /* 0: no reports are awaited */
     uint32_t measured_epoch;
     struct measured measured;
-    double measured_step_s[PLAN_DEVICES_MAX]; /* as was thought, by plan's device */
 
     struct worker *worker;
     struct step_codec *codec;

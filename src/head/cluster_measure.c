@@ -12,6 +12,7 @@
  * What is learnt goes into the next plan: each device's costs by a factor, its step_s, each link's
  * latency, head_s; slowly (LEARN), as one answer is not the next. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -20,6 +21,11 @@
 
 enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, IDLE_US = 300000 };
 #define LEARN 0.7
+/* What is learnt stays within these, whatever a device that is broken reports: beyond them a plan
+ * would be refused for the sake of one device. */
+#define FACTOR_MAX 50.0
+#define STEP_S_MAX 1.0
+#define HOP_S_MAX  10.0
 
 /* ---- at the head ---- */
 
@@ -37,13 +43,13 @@ void cluster_meter_ask(struct cluster *c, struct client *cl, int n_rows)
 
 void cluster_meter_reply(struct cluster *c, struct client *cl)
 {
-    int64_t now = clock_us();
+    int64_t now = clock_us(), from;
 
     if (cl->one_row && cl->home_us && cl->asked_us - cl->home_us < PAUSE_US) {
         c->meter.token_us += now - cl->home_us;
         c->meter.n_tokens++;
-        if (!c->meter.first_us)
-            c->meter.first_us = cl->home_us;
+        from = c->meter.last_us > cl->home_us ? c->meter.last_us : cl->home_us;
+        c->meter.busy_us += now - from; /* not what lay between two answers */
         c->meter.last_us = now;
     }
     cl->home_us = now;
@@ -60,8 +66,9 @@ void cluster_meter_send(struct cluster *c, const struct step *s)
 
 void cluster_meter_home(struct cluster *c, uint64_t number)
 {
-    if (c->one_row[number % METER_STEPS] != number)
+    if (!number || c->one_row[number % METER_STEPS] != number)
         return;
+    c->one_row[number % METER_STEPS] = 0; /* it comes home once, whatever a device sends */
     c->n_one_row--;
     c->meter.home_us = clock_us();
     c->meter.home_sum_us += (uint64_t)c->meter.home_us;
@@ -103,7 +110,8 @@ static struct stage_means means_of(const struct cluster *c, int stage)
     double n = (double)(now->stage_steps[k] - then->stage_steps[k]);
     double apart_s = m->id ? (double)m->offset_us / 1e6 : 0;
 
-    if (n < TOKENS_MIN || now->stage_steps[k] < then->stage_steps[k])
+    if (n < TOKENS_MIN || now->stage_steps[k] < then->stage_steps[k] ||
+        now->stage_us[k] < then->stage_us[k])
         return (struct stage_means){0};
     return (struct stage_means){
         .steps = n,
@@ -135,8 +143,8 @@ static bool measure(const struct cluster *c, struct measured *out)
     out->streams = m->streams;
     if (m->n_tokens)
         out->token_s = (double)m->token_us / 1e6 / (double)m->n_tokens;
-    if (m->n_tokens && m->last_us > m->first_us)
-        out->tokens_per_s = (double)m->n_tokens * 1e6 / (double)(m->last_us - m->first_us);
+    if (m->n_tokens && m->busy_us > 0)
+        out->tokens_per_s = (double)m->n_tokens * 1e6 / (double)m->busy_us;
     if (m->n_client)
         out->head_s = (double)m->client_us / 1e6 / (double)m->n_client;
     out->has_hops = whole && m->n_home == (uint64_t)mean[0].steps;
@@ -151,15 +159,22 @@ static bool measure(const struct cluster *c, struct measured *out)
 
 /* ---- learning ---- */
 
-static void learn(double *value, double was, double seen)
+/* least for NaN */
+static double within(double value, double least, double most)
 {
-    *value = was + LEARN * (seen - was);
+    return fmin(fmax(value, least), most);
+}
+
+static double learnt(double was, double seen, double most)
+{
+    return within(was + LEARN * (seen - was), 0, most);
 }
 
 /* Each device's costs, by what it computed against what it was thought to. */
-static void learn_devices(struct cluster *c, const struct place_prediction *was,
+static void learn_devices(struct cluster *c, const struct draft *thought_of,
                           const struct measured *m)
 {
+    const struct place_prediction *was = &m->was;
     const struct epoch *e = &c->running;
 
     for (int d = 0; d < e->plan.n_devices; d++) {
@@ -170,59 +185,70 @@ static void learn_devices(struct cluster *c, const struct place_prediction *was,
         for (int s = 0; s < e->plan.n_stages; s++) {
             if (e->plan.stage[s].device != d)
                 continue;
-            thought += was->compute_s[s] - c->measured_step_s[d];
+            thought += was->compute_s[s] - thought_of->device[d].step_s;
             seen += m->compute_s[s];
             wait += m->stage_s[s] - m->compute_s[s];
             n++;
         }
         if (n && thought > 0 && seen > 0)
-            member->factor *= pow(seen / thought, LEARN);
+            member->factor =
+                within(member->factor * pow(seen / thought, LEARN), 1 / FACTOR_MAX, FACTOR_MAX);
         if (n && m->streams == 1 && wait >= 0)
-            learn(&member->step_s, c->measured_step_s[d], wait / n);
+            member->step_s = learnt(thought_of->device[d].step_s, wait / n, STEP_S_MAX);
     }
 }
 
-static void learn_hops(struct cluster *c, const struct place_prediction *was,
-                       const struct measured *m)
+/* A link's latency is not below 0, so nothing is learnt that would ask for that. */
+static double hop_learnt(double extra_s, double latency_s, double missing_s)
 {
+    return within(extra_s + fmax(LEARN * missing_s, -latency_s), -HOP_S_MAX, HOP_S_MAX);
+}
+
+static void learn_hops(struct cluster *c, const struct draft *thought_of, const struct measured *m)
+{
+    const struct place_prediction *was = &m->was;
     const struct epoch *e = &c->running;
 
     for (int s = 1; s <= e->plan.n_stages && m->has_hops && m->streams == 1; s++) {
-        int from = e->member[e->plan.stage[s - 1].device];
-        int to = s < e->plan.n_stages ? e->member[e->plan.stage[s].device] : 0;
+        int from = e->plan.stage[s - 1].device;
+        int to = s < e->plan.n_stages ? e->plan.stage[s].device : 0;
+        double *extra_s = &c->hop_extra_s[e->member[from]][e->member[to]];
 
         if (from != to)
-            c->hop_extra_s[from][to] += LEARN * (m->hop_s[s] - was->hop_s[s]);
+            *extra_s =
+                hop_learnt(*extra_s, thought_of->link[from * e->plan.n_devices + to].latency_s,
+                           m->hop_s[s] - was->hop_s[s]);
     }
     if (m->streams == 1 && m->head_s > 0)
-        learn(&c->head_s, was->head_s, m->head_s);
+        c->head_s = learnt(was->head_s, m->head_s, STEP_S_MAX);
 }
 
-/* What would have been predicted for the plan that runs, knowing what was known before. */
-static void predict(struct cluster *c, int streams, struct place_prediction *out)
+/* What would have been predicted for the plan that runs, knowing what was known before, and what
+ * of: plan's devices. The caller's to free. */
+static struct draft *predict(const struct cluster *c, int streams, struct place_prediction *out)
 {
     const struct epoch *e = &c->running;
     struct draft *d = cluster_draft(c, e->member, e->plan.n_devices);
     int used[PLAN_DEVICES_MAX];
 
-    for (int i = 0; i < e->plan.n_devices; i++) {
+    for (int i = 0; i < e->plan.n_devices; i++)
         used[i] = i;
-        c->measured_step_s[i] = d->device[i].step_s;
-    }
     d->p.concurrency = streams > 0 ? streams : 1;
     place_predict(&d->p, &e->plan, used, out);
-    planner_job_free(planner_job_new(d));
+    return d;
 }
 
 static void take_stock(struct cluster *c)
 {
     struct measured m;
+    struct draft *thought_of;
 
     if (!c->running.number || c->measured_epoch != c->running.number || !measure(c, &m))
         return;
-    predict(c, m.streams, &m.was);
-    learn_devices(c, &m.was, &m);
-    learn_hops(c, &m.was, &m);
+    thought_of = predict(c, m.streams, &m.was);
+    learn_devices(c, thought_of, &m);
+    learn_hops(c, thought_of, &m);
+    free(thought_of);
     m.epoch = c->running.number;
     c->measured = m;
     for (int i = 0; i < c->n_members; i++)

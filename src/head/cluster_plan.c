@@ -1,12 +1,14 @@
 /* From members to a plan: what is known of each becomes a problem, the planner's thread solves it,
  * and the core hears of it. */
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "base/words.h"
 #include "head/cluster_impl.h"
 #include "head/plan_json.h"
 #include "head/split.h"
@@ -17,6 +19,11 @@
 #define HEAD_S      0.00023
 #define LATENCY_S   0.001
 #define BYTES_PER_S 12.5e6
+/* Nothing is taken to be slower, whatever a device says of itself: it would be left out anyway, and
+ * figures beyond all sense would have the planner refuse the others with it. */
+enum { CTX_MAX = 1 << 24 }; /* as plan/check.c has it */
+#define COST_S_MAX    3600.0
+#define LATENCY_S_MAX 60.0
 
 /* ---- who is there ---- */
 
@@ -43,6 +50,12 @@ static void in_order(const struct cluster *c, const struct core_action *a, int *
     }
 }
 
+/* Its link, or itself: it will soon be one to plan with. */
+static bool is_being_measured(const struct member *m)
+{
+    return m->link && !m->up && !*m->trouble;
+}
+
 /* After a start the devices of last time are waited for a while: a plan for the first to come would
  * have it fetch what the others hold. Until then the head answers alone, if it can. */
 static bool someone_is_expected(const struct cluster *c, struct err_text *who)
@@ -54,9 +67,10 @@ static bool someone_is_expected(const struct cluster *c, struct err_text *who)
         bool here = memcmp(body->member[i].key, own->bytes, sizeof own->bytes) == 0;
 
         for (int k = 1; k < c->n_members && !here; k++)
-            here = memcmp(body->member[i].key, c->member[k].key.bytes, WIRE_KEY_BYTES) == 0;
+            here = memcmp(body->member[i].key, c->member[k].key.bytes, WIRE_KEY_BYTES) == 0 &&
+                   !is_being_measured(&c->member[k]);
         if (!here) {
-            (void)err_set(who, ERR_GONE, "waits for %s, which belongs here, to come back",
+            (void)err_set(who, ERR_GONE, "%s belongs here and is not ready yet",
                           body->member[i].name);
             return true;
         }
@@ -85,9 +99,9 @@ static void fill_cost(const struct cluster *c, const struct member *m, struct pl
     }
     for (int k = 0; k < w->n_classes; k++) {
         for (int b = 0; b < PLACE_BATCHES; b++)
-            cost[k].decode[b] = s * (double)w->cost_ps[k][b];
-        cost[k].prefill = s * (double)w->cost_ps[k][PLACE_BATCHES];
-        cost[k].position = s * (double)w->cost_ps[k][PLACE_BATCHES + 1];
+            cost[k].decode[b] = fmin(COST_S_MAX, s * (double)w->cost_ps[k][b]);
+        cost[k].prefill = fmin(COST_S_MAX, s * (double)w->cost_ps[k][PLACE_BATCHES]);
+        cost[k].position = fmin(COST_S_MAX, s * (double)w->cost_ps[k][PLACE_BATCHES + 1]);
     }
 }
 
@@ -164,7 +178,8 @@ static void fill_links(const struct cluster *c, struct draft *d)
             d->link[i] = own_link(&c->member[a], false);
         else
             d->link[i] = pair_link(c, a, b);
-        d->link[i].latency_s = fmax(0, d->link[i].latency_s + c->hop_extra_s[a][b]);
+        d->link[i].latency_s =
+            fmin(fmax(0, d->link[i].latency_s + c->hop_extra_s[a][b]), LATENCY_S_MAX);
     }
 }
 
@@ -181,31 +196,12 @@ struct draft *cluster_draft(const struct cluster *c, const int *members, int n)
 
 /* ---- wishes ---- */
 
-/* "kitchen, old-phone": whether name is one of them. */
-static bool listed(const char *list, const char *name)
-{
-    size_t n = strlen(name);
-
-    while (list && *list) {
-        size_t part = strcspn(list, ",");
-        const char *s = list + strspn(list, " ");
-        size_t len = part > (size_t)(s - list) ? part - (size_t)(s - list) : 0;
-
-        while (len && s[len - 1] == ' ')
-            len--;
-        if (len == n && memcmp(s, name, n) == 0)
-            return true;
-        list += part + (list[part] == ',');
-    }
-    return false;
-}
-
 static void wish(struct draft *d, const char *use, const char *without)
 {
     for (int i = 1; i < d->p.n_devices; i++) {
-        if (listed(use, d->name[i]))
+        if (list_has(use, d->name[i]))
             d->device[i].wish = PLACE_MUST;
-        if (listed(without, d->name[i]))
+        if (list_has(without, d->name[i]))
             d->device[i].wish = PLACE_NOT;
     }
 }
@@ -292,6 +288,8 @@ void cluster_solve(struct cluster *c, const struct core_action *a)
     c->expected = (struct err_text){{0}};
     if (someone_is_expected(c, &c->expected))
         n = 1;
+    else
+        c->expect_until_us = 0; /* all of last time are here: who joins now is somebody new */
     job = planner_job_new(cluster_draft(c, candidates, n));
     wish(job->draft, c->opts.use, c->opts.without);
     job->ticket = a->ticket;
@@ -338,29 +336,114 @@ static char *list_of(const json_t *q, const char *key)
     return list;
 }
 
-static enum err check_names(const struct draft *d, const json_t *names, struct err_text *et)
+static enum err no_device(const struct draft *d, const char *name, struct err_text *et)
+{
+    const char *names[PLAN_DEVICES_MAX], *near;
+
+    if (strcmp(name, d->name[0]) == 0)
+        return err_set(et, ERR_INPUT, "%s is the head, which has the model: it cannot be left out",
+                       name);
+    for (int i = 1; i < d->p.n_devices; i++)
+        names[i - 1] = d->name[i];
+    near = nearest_word(name, names, d->p.n_devices - 1);
+    if (near)
+        return err_set(et, ERR_INPUT, "no device called \"%.100s\" is here; did you mean \"%s\"?",
+                       name, near);
+    return err_set(et, ERR_INPUT,
+                   "no device called \"%.100s\" is here and ready to take part (lingua devices "
+                   "shows who is)",
+                   name);
+}
+
+/* first: 0 where the head may be named, too. */
+static enum err check_names(const struct draft *d, const json_t *names, int first,
+                            struct err_text *et)
 {
     for (size_t i = 0; i < json_array_size(names); i++) {
         const char *name = json_string_value(json_array_get(names, i));
         bool here = false;
 
-        for (int k = 1; name && k < d->p.n_devices; k++)
+        for (int k = first; name && k < d->p.n_devices; k++)
             here = here || strcmp(d->name[k], name) == 0;
         if (!here)
-            return err_set(et, ERR_INPUT,
-                           "there is no device %s here that could be used or left "
-                           "out",
-                           name ? name : "of no name");
+            return no_device(d, name ? name : "", et);
     }
     return ERR_NONE;
 }
 
-static int number_of(const json_t *q, const char *key, int usual)
-{
-    const json_t *v = json_object_get(q, key);
-    json_int_t n = json_integer_value(v);
+/* What a question may ask for instead of what the head was started with. */
+static const struct number {
+    const char *key;
+    size_t at;
+    int least, most;
+} numbers[] = {
+    {"concurrency", offsetof(struct place_problem, concurrency), 1, PLACE_CONCURRENCY_MAX},
+    {"context", offsetof(struct place_problem, n_ctx), 2, CTX_MAX},
+    {"slots", offsetof(struct place_problem, n_slots), 1, SEGMENT_SLOTS_MAX},
+    {"prompt", offsetof(struct place_problem, prompt), 1, CTX_MAX},
+    {"depth", offsetof(struct place_problem, depth), 0, CTX_MAX},
+};
 
-    return json_is_integer(v) && n >= 0 && n <= 1 << 24 ? (int)n : usual;
+static enum err take_numbers(const json_t *q, struct place_problem *p, struct err_text *et)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const struct number *n = &numbers[i];
+        const json_t *v = json_object_get(q, n->key);
+        json_int_t value = json_integer_value(v);
+
+        if (!v)
+            continue;
+        if (!json_is_integer(v) || value < n->least || value > n->most)
+            return err_set(et, ERR_INPUT, "\"%s\" must be a whole number from %d to %d", n->key,
+                           n->least, n->most);
+        *(int *)(void *)((char *)p + n->at) = (int)value;
+    }
+    return ERR_NONE;
+}
+
+/* A context or slots other than the head's take other memory to compute in. */
+static void describe_anew(const struct cluster *c, struct place_problem *p)
+{
+    struct place_module *modules = mem_zalloc((size_t)p->n_modules, sizeof *modules);
+    struct place_problem other = {.n_devices = 0};
+    struct segment_opts opts = c->segment;
+
+    opts.n_ctx = p->n_ctx;
+    opts.n_slots = p->n_slots;
+    opts.n_rows_max = c->segment.n_rows_max < p->n_ctx ? c->segment.n_rows_max : p->n_ctx;
+    place_describe(c->model, &c->classes, &opts, &other, modules);
+    p->scratch_bytes = other.scratch_bytes;
+    p->scratch_output_bytes = other.scratch_output_bytes;
+    free(modules); /* of a module nothing depends on how many positions there are */
+}
+
+static enum err take_asked(const struct cluster *c, const json_t *q, struct place_problem *p,
+                           struct err_text *et)
+{
+    const struct model_shape *shape = model_shape(c->model);
+    enum err e = take_numbers(q, p, et);
+
+    if (e)
+        return e;
+    if (shape->ctx_is_hard && p->n_ctx > shape->n_ctx_train)
+        return err_set(et, ERR_INPUT,
+                       "a context of %d: this model has learned positions, so its maximum is %d",
+                       p->n_ctx, shape->n_ctx_train);
+    if (!json_object_get(q, "prompt") && p->prompt >= p->n_ctx)
+        p->prompt = p->n_ctx / 2;
+    if (!json_object_get(q, "depth") && p->depth >= p->n_ctx)
+        p->depth = p->n_ctx / 2;
+    if (p->prompt >= p->n_ctx || p->depth >= p->n_ctx)
+        return err_set(et, ERR_INPUT,
+                       "a prompt of %d tokens and %d positions behind an answer do not both fit a "
+                       "context of %d",
+                       p->prompt, p->depth, p->n_ctx);
+    if (!json_object_get(q, "slots") && p->n_slots < p->concurrency)
+        p->n_slots = p->concurrency;
+    if (p->n_ctx != c->problem.n_ctx || p->n_slots != c->problem.n_slots)
+        describe_anew(c, p);
+    p->want_private = p->want_private || json_is_true(json_object_get(q, "private"));
+    return ERR_NONE;
 }
 
 /* Everybody who is here and not drained. */
@@ -377,11 +460,13 @@ static int who_is_here(const struct cluster *c, int *members)
 /* Whether the question is about anything but the plan that runs. */
 static bool what_if(const json_t *q)
 {
-    static const char *const keys[] = {"concurrency", "context", "prompt", "depth",
-                                       "use",         "without", "equal"};
+    static const char *const keys[] = {"use", "without", "equal", "private"};
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (json_object_get(q, keys[i]))
+            return true;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (json_object_get(q, numbers[i].key))
             return true;
     return false;
 }
@@ -390,7 +475,6 @@ enum err cluster_ask_plan(struct cluster *c, const json_t *q, void *about, struc
 {
     int members[MEMBERS_MAX], n = who_is_here(c, members);
     struct planner_job *job;
-    struct place_problem *p;
     char *use = list_of(q, "use"), *without = list_of(q, "without");
     enum err e;
 
@@ -399,14 +483,11 @@ enum err cluster_ask_plan(struct cluster *c, const json_t *q, void *about, struc
         goto out;
     }
     job = planner_job_new(cluster_draft(c, members, n));
-    p = &job->draft->p;
-    p->concurrency = number_of(q, "concurrency", p->concurrency);
-    p->n_ctx = number_of(q, "context", p->n_ctx);
-    p->prompt = number_of(q, "prompt", p->prompt);
-    p->depth = number_of(q, "depth", p->depth);
-    e = check_names(job->draft, json_object_get(q, "use"), et);
+    e = take_asked(c, q, &job->draft->p, et);
     if (!e)
-        e = check_names(job->draft, json_object_get(q, "without"), et);
+        e = check_names(job->draft, json_object_get(q, "use"), 0, et);
+    if (!e)
+        e = check_names(job->draft, json_object_get(q, "without"), 1, et);
     if (e) {
         planner_job_free(job);
         goto out;

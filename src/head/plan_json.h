@@ -11,7 +11,7 @@
 /* ---- plan_json.c: the document ---- */
 
 struct plan_json_opts {
-    const char *note;    /* where the devices come from: "live", a file's name */
+    const char *note;    /* where the devices come from: "live", "live, as the plan runs", a file */
     double solve_ms;     /* that finding the plan took */
     const bool *guessed; /* (n_devices) costs follow from a speed; NULL: all were measured */
 };

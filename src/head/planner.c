@@ -75,6 +75,19 @@ static void put(struct queue *q, struct planner_job *job)
     q->last = &job->next;
 }
 
+/* Behind those that are as urgent. */
+static void put_first(struct queue *q, struct planner_job *job)
+{
+    struct planner_job **at = &q->first;
+
+    while (*at && !(*at)->about)
+        at = &(*at)->next;
+    job->next = *at;
+    *at = job;
+    if (!job->next)
+        q->last = &job->next;
+}
+
 static struct planner_job *take(struct queue *q)
 {
     struct planner_job *job = q->first;
@@ -242,7 +255,10 @@ void planner_close(struct planner *pl)
 void planner_begin(struct planner *pl, struct planner_job *job)
 {
     pthread_mutex_lock(&pl->lock);
-    put(&pl->todo, job);
+    if (job->about)
+        put(&pl->todo, job);
+    else
+        put_first(&pl->todo, job);
     pthread_cond_signal(&pl->work);
     pthread_mutex_unlock(&pl->lock);
 }

@@ -1,6 +1,7 @@
 /* Plans are made on a thread of their own, so that no step ever waits for branch and bound: a job
  * is a problem with everything it points to, and comes back with its answer on the event loop's
- * thread. One at a time, in order (CBC keeps globals).
+ * thread. One at a time (CBC keeps globals), in order; but what the cluster waits for goes before
+ * what somebody only asks (about).
  *
  * Staying as one is has a worth: moving a boundary ships weights and empties caches. So a plan that
  * runs already is kept unless the new one is better by more than PLANNER_STAY. */

@@ -12,12 +12,12 @@
 
 #include "head/planner.h"
 
-enum { LAYERS = 6, MODULES = 2 * LAYERS + 2, DEVICES = 3 };
+enum { LAYERS = 6, MODULES = 2 * LAYERS + 2, DEVICES = 3, QUESTIONS = 60 };
 
 static struct place_module modules[MODULES];
 static struct event_base *base;
 static struct planner *planner;
-static struct planner_job *answers[8];
+static struct planner_job *answers[QUESTIONS + 1];
 static int n_answers, n_wanted;
 
 static void on_done(void *user, struct planner_job *job)
@@ -149,6 +149,46 @@ static void test_a_plan_that_breaks_a_wish_does_not_stay(void **state)
     assert_int_equal(answers[0]->found.used[1], 2);
 }
 
+/* Questions, then a job of the cluster's own: how many questions were answered before it. */
+static uint32_t overtaken_by(void)
+{
+    static const double even[] = {10, 10, 10};
+    struct planner_job *jobs[QUESTIONS + 1];
+    uint32_t before = 0, last = 0;
+
+    for (uint32_t i = 0; i <= QUESTIONS; i++) {
+        jobs[i] = planner_job_new(draft_of(even));
+        jobs[i]->ticket = i;
+        jobs[i]->with_report = true;
+        jobs[i]->about = i < QUESTIONS ? &n_answers : NULL;
+    }
+    for (int i = 0; i <= QUESTIONS; i++)
+        planner_begin(planner, jobs[i]);
+    await_answers(QUESTIONS + 1);
+    while (answers[before]->about)
+        before++;
+    for (int i = 0; i <= QUESTIONS; i++) {
+        if (answers[i]->about) { /* those in order */
+            assert_true(last <= answers[i]->ticket);
+            last = answers[i]->ticket;
+        }
+        planner_job_free(answers[i]);
+    }
+    n_answers = 0;
+    return before;
+}
+
+/* The thread may be done with all questions before the last job is there: then once more. */
+static void test_what_the_cluster_waits_for_goes_first(void **state)
+{
+    uint32_t before = QUESTIONS;
+
+    (void)state;
+    for (int i = 0; i < 100 && before == QUESTIONS; i++)
+        before = overtaken_by();
+    assert_true(before < QUESTIONS);
+}
+
 static void test_errors_come_back_in_words(void **state)
 {
     static const double bad[] = {10, -1, 10};
@@ -180,6 +220,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_runs_stays_while_it_is_good_enough, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_plan_that_breaks_a_wish_does_not_stay, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_what_the_cluster_waits_for_goes_first, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_errors_come_back_in_words, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closing_frees_what_was_not_answered, setup, teardown),

@@ -72,6 +72,10 @@ usage_errors() {
     expect 2 serve --name ""; says "is empty"
     expect 2 join --name "$(printf 'x%.0s' $(seq 70))"; says "longer than"
     expect 2 serve --slots 0; says "from 1 to"
+    expect 2 serve --split 2 --equal; says "leave out --equal"
+    expect 2 serve --use a,b --without "c, b"; says 'both name "b"'
+    expect 2 serve --name here --without here; says "cannot be left out"
+    expect 2 serve --slots 2 --concurrency 3; says "need as many slots"
     expect 2 serve one two; says "unexpected argument"
     expect 2 join one two; says "two addresses"
     expect 2 devices lst; says "did you mean list?"

@@ -45,9 +45,19 @@ test('a slow device is left out, and by force it does what was said', withRig(as
     const near = forced.prediction.tokens_per_s / slug.other_tokens_per_s;
     assert.ok(near > 0.9 && near < 1.1, `forced ${near} of what was said`);
 
-    const p = await rig.quiet('plan', '--use', 'nobody', '--state', rig.state('head'));
-    assert.equal(p.code, 1);
-    assert.match(p.err, /nobody/);
+    const asked = await planOf(rig, '--ctx', '48', '--slots', '3', '--prompt', '16',
+        '--concurrency', '2', '--private');
+    assert.deepEqual([asked.n_ctx, asked.n_slots, asked.prompt, asked.concurrency, asked.private],
+        [48, 3, 16, 2, true]);
+    assert.equal((await planOf(rig, '--concurrency', '9')).n_slots, 9);
+
+    for (const [args, says] of [[['--use', 'nobody'], /nobody/],
+        [['--use', 'slugg'], /did you mean "slug"/], [['--without', 'head'], /is the head/],
+        [['--ctx', '48', '--prompt', '48'], /do not both fit/], [['--kv', 'q8_0'], /on paper/]]) {
+        const p = await rig.quiet('plan', ...args, '--state', rig.state('head'));
+        assert.equal(p.code, 1, args);
+        assert.match(p.err, says);
+    }
 }));
 
 test('what was predicted is measured, part by part', withRig(async rig => {
