@@ -408,8 +408,14 @@ static enum err measure_prefill(struct measuring *x, int class, uint64_t cost[WI
     }
     if (opts.n_rows_max > n_ctx)
         opts.n_rows_max = n_ctx;
-    while ((bytes = module_bytes(x, example, &opts, &weights)) > there && opts.n_rows_max > 8)
-        opts.n_rows_max /= 2;
+    /* A small budget gets coarser figures: fewer rows deep in a context first, then shorter chunks. */
+    while ((bytes = module_bytes(x, example, &opts, &weights)) > there &&
+           (n_deep > 1 || opts.n_rows_max > 8)) {
+        if (n_deep > 1)
+            opts.n_slots = 2 * (n_deep /= 2);
+        else
+            opts.n_rows_max /= 2;
+    }
     if (bytes > there)
         return no_room(x, example, bytes, there);
     e = set_add(x, &set, example, example + 1, &opts);
