@@ -136,6 +136,7 @@ static void device_row(struct table *t, const json_t *d)
 {
     char a[NUM_MAX], b[NUM_MAX];
     double decode = number_of(d, "decode_ms"), rtt = number_of(d, "rtt_ms");
+    double predicted = number_of(d, "predicted_ms");
 
     table_row(t);
     table_cell(t, 0, "%s%s%s", remote_text(d, "name"), is(d, "head") ? " (head)" : "",
@@ -147,9 +148,10 @@ static void device_row(struct table *t, const json_t *d)
                    bytes_of(d, "memory_bytes", b));
     else
         table_cell(t, 3, "-");
-    table_cell(t, 4, decode > 0 ? "%.2f" : "-", decode);
-    table_cell(t, 5, rtt > 0 && is_here(d) ? "%.1f ms" : "-", rtt);
-    table_cell(t, 6, "%s", via_of(d));
+    table_cell(t, 4, predicted > 0 ? "%.2f" : "-", predicted);
+    table_cell(t, 5, decode > 0 ? "%.2f" : "-", decode);
+    table_cell(t, 6, rtt > 0 && is_here(d) ? "%.1f ms" : "-", rtt);
+    table_cell(t, 7, "%s", via_of(d));
 }
 
 /* What to do next, from what is seen. */
@@ -179,11 +181,28 @@ static void hints_say(const struct devices *v)
         say("alone so far; lingua devices invite shows how another device joins");
 }
 
+/* What the plan promised, and what came of it. */
+static void plan_print(const struct devices *v)
+{
+    const json_t *plan = json_object_get(v->all, "plan");
+    const json_t *got = json_object_get(v->all, "measured");
+
+    if (json_is_object(plan))
+        printf("predicted: %.3g ms per token for one alone, %.3g tokens/s for %.0f at once\n",
+               number_of(plan, "ms_per_token"), number_of(plan, "tokens_per_s"),
+               number_of(plan, "concurrency"));
+    if (json_is_object(got))
+        printf("measured: %.3g ms per token, %.3g tokens/s over %.0f tokens with %.0f at once; "
+               "lingua plan --measured has the parts\n",
+               number_of(got, "ms_per_token"), number_of(got, "tokens_per_s"),
+               number_of(got, "tokens"), number_of(got, "streams"));
+}
+
 static int list(struct devices *v)
 {
     static const struct table_column columns[] = {
-        {"device", false},  {"state", false}, {"modules", false}, {"memory", true},
-        {"ms/token", true}, {"rtt", true},    {"via", false},
+        {"device", false},   {"state", false},   {"modules", false}, {"memory", true},
+        {"predicted", true}, {"ms/token", true}, {"rtt", true},      {"via", false},
     };
     const json_t *model = json_object_get(v->all, "model");
     const json_t *devices = json_object_get(v->all, "devices");
@@ -206,6 +225,7 @@ static int list(struct devices *v)
         device_row(&t, json_array_get(devices, i));
     table_print(&t, stdout);
     table_fini(&t);
+    plan_print(v);
     status = out_finish();
     hints_say(v);
     return status;
@@ -244,6 +264,25 @@ static void text_line(const json_t *d, const char *key)
         line(key, "%s", remote_text(d, key));
 }
 
+/* How the device is, as far as it tells. */
+static void condition_print(const json_t *d)
+{
+    char a[NUM_MAX], b[NUM_MAX];
+
+    if (number_of(d, "memory_free_bytes") > 0)
+        line("free", "%s of memory, %s of storage", bytes_of(d, "memory_free_bytes", a),
+             bytes_of(d, "storage_free_bytes", b));
+    if (number_of(d, "temperature_c") > 0)
+        line("hottest", "%.0f degrees Celsius", number_of(d, "temperature_c"));
+    if (json_object_get(d, "battery_percent"))
+        line("battery", "%.0f %%%s", number_of(d, "battery_percent"),
+             is(d, "charging") ? ", charging" : "");
+    if (number_of(d, "cap_percent") > 0 && number_of(d, "cap_percent") < 100)
+        line("cap", "busy at most %.0f %% of the time", number_of(d, "cap_percent"));
+    if (is(d, "spare"))
+        line("spare", "used only where it saves much");
+}
+
 static void work_print(const json_t *d)
 {
     char a[NUM_MAX], b[NUM_MAX], c[NUM_MAX];
@@ -256,8 +295,10 @@ static void work_print(const json_t *d)
     line("KV cache", "%s", bytes_of(d, "kv_bytes", a));
     line("steps", "%s of %s rows, %.0f ms in all", num_thousands(a, (uint64_t)steps),
          num_thousands(b, (uint64_t)number_of(d, "rows")), number_of(d, "compute_ms"));
+    if (number_of(d, "predicted_ms") > 0)
+        line("predicted", "%.2f ms per token", number_of(d, "predicted_ms"));
     if (number_of(d, "decode_ms") > 0)
-        line("decode", "%.2f ms per token", number_of(d, "decode_ms"));
+        line("measured", "%.2f ms per token", number_of(d, "decode_ms"));
     line("sent", "%s, %.0f B per token", bytes_of(d, "sent_bytes", a),
          number_of(d, "sent_bytes_per_row"));
 }
@@ -285,8 +326,10 @@ static int show(struct devices *v)
     if (number_of(d, "rtt_ms") > 0)
         line("rtt", "%.2f ms", number_of(d, "rtt_ms"));
     text_line(d, "modules");
-    if (is_here(d))
+    if (is_here(d)) {
         work_print(d);
+        condition_print(d);
+    }
     hops_print(d);
     return out_finish();
 }

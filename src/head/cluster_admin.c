@@ -284,6 +284,7 @@ static void answer(struct cluster *c, struct question *q)
     o = json_object();
     json_object_set_new(o, "devices", names);
     json_object_set_new(o, "records", c->trace_own ? c->trace_own : json_array());
+    json_object_set_new(o, "predicted_ms", cluster_predicted_json(c));
     c->trace_own = NULL;
     send_json(cl, q->number, o);
 }

@@ -268,6 +268,8 @@ void cluster_ask_members(struct cluster *c);
 void cluster_plan_answer(struct cluster *c, struct planner_job *job);
 
 /* cluster_json.c */
+/* Of the plan that runs, per stage, milliseconds of one row; empty when it is not known. */
+json_t *cluster_predicted_json(const struct cluster *c);
 /* records: [device, step, stage, rows, arrived, begun, ended, sent] as remote.h says. */
 json_t *cluster_trace_record(int device, const struct wire_trace_record *r, int64_t offset_us);
 

@@ -106,19 +106,42 @@ static void add_work(json_t *o, const struct wire_report *r)
     }
 }
 
-/* What the last plan thinks it computes per token; 0 when it has no part in it. */
-static double predicted_s(const struct cluster *c, int device)
+/* What was predicted for the plan that runs; NULL: it is not the last that was made. */
+static const struct place_prediction *prediction(const struct cluster *c)
 {
     const struct planner_job *job = c->planned;
     const struct plan *p = &c->running.plan;
+
+    if (!c->running.number || !job || !job->report || job->found.plan.n_stages != p->n_stages)
+        return NULL;
+    for (int s = 0; s < p->n_stages; s++)
+        if (job->found.plan.stage[s].first != p->stage[s].first ||
+            job->draft->member[job->found.used[job->found.plan.stage[s].device]] !=
+                c->running.member[p->stage[s].device])
+            return NULL;
+    return &job->report->prediction;
+}
+
+/* What a device of the plan computes per token; 0 when it is not known. */
+static double predicted_s(const struct cluster *c, int device)
+{
+    const struct place_prediction *of = prediction(c);
     double sum = 0;
 
-    if (device < 0 || !job || !job->report || job->found.plan.n_stages != p->n_stages)
-        return 0;
-    for (int s = 0; s < p->n_stages; s++)
-        if (p->stage[s].device == device)
-            sum += job->report->prediction.compute_s[s];
+    for (int s = 0; of && device >= 0 && s < c->running.plan.n_stages; s++)
+        if (c->running.plan.stage[s].device == device)
+            sum += of->compute_s[s];
     return sum;
+}
+
+json_t *cluster_predicted_json(const struct cluster *c)
+{
+    const struct place_prediction *of = prediction(c);
+    json_t *list = json_array();
+
+    for (int s = 0; of && s < c->running.plan.n_stages; s++)
+        json_array_append_new(list, json_real(1e3 * of->compute_s[s]));
+    return list;
 }
 
 static json_t *member_json(const struct cluster *c, const struct member *m, bool mine)

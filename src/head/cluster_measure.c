@@ -19,7 +19,7 @@
 #include "base/sys.h"
 #include "head/cluster_impl.h"
 
-enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, QUIET_US = 10000 };
+enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, IDLE_US = 300000 };
 #define LEARN 0.7
 /* What is learnt stays within these, whatever a device that is broken reports: beyond them a plan
  * would be refused for the sake of one device. */
@@ -259,11 +259,20 @@ static void take_stock(struct cluster *c)
 
 /* ---- when ---- */
 
+/* Between two tokens nothing is under way either: it is over when the client has gone, or has been
+ * silent for a while. */
+static bool is_over(const struct cluster *c, int64_t now_us)
+{
+    bool anybody = false;
+
+    for (int i = 0; i < CORE_CLIENTS_MAX; i++)
+        anybody = anybody || (c->client[i].link && c->client[i].n_slots);
+    return core_view(c->core).n_flight == 0 && (!anybody || now_us - c->meter.home_us > IDLE_US);
+}
+
 void cluster_measure_begin(struct cluster *c, int64_t now_us)
 {
-    if (core_view(c->core).n_flight > 0 || c->meter.n_home < TOKENS_MIN || c->measure_until_us)
-        return;
-    if (now_us - c->meter.home_us < QUIET_US) /* between two tokens nothing is under way, either */
+    if (c->meter.n_home < TOKENS_MIN || c->measure_until_us || !is_over(c, now_us))
         return;
     c->measured_epoch = c->running.number;
     c->measure_until_us = now_us + (int64_t)MEASURE_WAIT_MS * 1000;

@@ -163,22 +163,25 @@ static int by_step(const void *a, const void *b)
 
 enum { TRACK_COMPUTE = 0, TRACK_QUEUE = 1, TRACK_WIRE = 2 };
 
-/* One span ("X" of the Trace Event Format): pid is the device, tid the track. */
-static void add_span(json_t *events, const char *what, const struct record *r, int track,
-                     int64_t begin, int64_t end)
+/* One span ("X" of the Trace Event Format): pid is the device, tid the track. Gives its arguments,
+ * borrowed. */
+static json_t *add_span(json_t *events, const char *what, const struct record *r, int track,
+                        int64_t begin, int64_t end)
 {
     char name[64];
+    json_t *span;
 
     if (end < begin) /* two clocks that agree to some microseconds only */
         end = begin;
     snprintf(name, sizeof name, "%s step %lld stage %lld", what, (long long)r->number,
              (long long)r->stage);
-    json_array_append_new(events,
-                          json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:{s:I, s:I, s:I}}",
-                                    "name", name, "cat", what, "ph", "X", "ts", (json_int_t)begin,
-                                    "dur", (json_int_t)(end - begin), "pid", (json_int_t)r->device,
-                                    "tid", track, "args", "step", (json_int_t)r->number, "stage",
-                                    (json_int_t)r->stage, "rows", (json_int_t)r->rows));
+    span =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:{s:I, s:I, s:I}}", "name", name, "cat",
+                  what, "ph", "X", "ts", (json_int_t)begin, "dur", (json_int_t)(end - begin), "pid",
+                  (json_int_t)r->device, "tid", track, "args", "step", (json_int_t)r->number,
+                  "stage", (json_int_t)r->stage, "rows", (json_int_t)r->rows);
+    json_array_append_new(events, span);
+    return json_object_get(span, "args");
 }
 
 static void add_name(json_t *events, const char *kind, json_int_t pid, int tid, const char *name)
@@ -191,6 +194,7 @@ static json_t *trace_events(const json_t *answer)
 {
     const json_t *names = json_object_get(answer, "devices");
     const json_t *list = json_object_get(answer, "records");
+    const json_t *predicted = json_object_get(answer, "predicted_ms"); /* by stage, of one row */
     size_t n = 0, n_all = json_array_size(list);
     struct record *r = mem_zalloc(n_all + 1, sizeof *r);
     json_t *events = json_array();
@@ -208,11 +212,14 @@ static json_t *trace_events(const json_t *answer)
     }
     for (size_t i = 0; i < n; i++) {
         const struct record *before = i && r[i - 1].number == r[i].number ? &r[i - 1] : NULL;
+        json_t *thought = json_array_get(predicted, (size_t)r[i].stage), *args;
 
         if (before && before->device != r[i].device)
             add_span(events, "wire", &r[i], TRACK_WIRE, before->sent, r[i].arrived);
         add_span(events, "queue", &r[i], TRACK_QUEUE, r[i].arrived, r[i].begun);
-        add_span(events, "compute", &r[i], TRACK_COMPUTE, r[i].begun, r[i].ended);
+        args = add_span(events, "compute", &r[i], TRACK_COMPUTE, r[i].begun, r[i].ended);
+        if (r[i].rows == 1 && json_is_real(thought))
+            json_object_set(args, "predicted_ms", thought);
     }
     free(r);
     return events;

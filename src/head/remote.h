@@ -9,7 +9,7 @@
  *                                 "scratch_bytes", "scratch_output_bytes" (on top, with output)},
  *                       "devices": [DEVICE...]}
  *       DEVICE = {"name", "key" (short), "head": bool, "mine": bool, "drained": bool,
- *                 "state": "ready|fetching|loading|idle|failed|lost|offline", "trouble": text,
+ *                 "state": "ready|fetching|loading|measuring|idle|failed|lost|offline", "trouble": text,
  *                 "modules": text, "address", "kind", "kernels", "threads", "memory_bytes",
  *                 "base_bytes" (before any model), "planned_bytes", "resident_bytes",
  *                 "weight_bytes", "kv_bytes", "speed",
@@ -17,6 +17,15 @@
  *                 "rtt_ms", "security", "steps", "rows", "compute_ms", "decode_ms",
  *                 "sent_bytes", "sent_bytes_per_row",
  *                 "hops": [{"to": name, "via": "direct"|"head"}]}
+ *       DEVICE has costs and condition, too: "predicted_ms" (computing per token), "cap_percent",
+ *       "spare", "out_bytes_per_s", "in_bytes_per_s" (of its link), "memory_free_bytes",
+ *       "storage_free_bytes", "temperature_c", "battery_percent", "charging"; beside the devices stand
+ *       "plan" {"concurrency", "ms_per_token", "tokens_per_s", "ttft_ms", "prompt", "limit",
+ *       "gap_percent", "stayed", "left_out": [{"name", "tokens_per_s_with_it", "why"}]} and
+ *       "measured" (docs/planner.md), each null when there is none.
+ *   {"do":"plan", ...}            the plan's document (docs/planner.md); of the plan that runs, or,
+ *                                 with any of "concurrency", "context", "prompt", "depth": n,
+ *                                 "use", "without": [names], "equal": B, of the one that would be
  *   {"do":"invite"}               {"token": text, "address": "host:port", "expires_s": n}
  *   {"do":"mine","name":N,"on":B} {"name": N}
  *   {"do":"drain","name":N}       {"name": N}     leaves it out of every plan until it joins anew
@@ -24,7 +33,7 @@
  *   {"do":"open","slots":n}       {"path", "n_ctx", "n_rows_max", "n_slots", "kv", "n_devices"}
  *   {"do":"trace","on":B}         {} or, when turned off, {"devices": [name...], "records":
  *                                 [[device, step, stage, rows, arrived, begun, ended, sent]...]}
- *                                 in microseconds of the head's clock
+ *                                 in microseconds of the head's clock, and "predicted_ms" by stage
  * Unasked, the head sends {"event": "stale"} (every slot is empty now) and {"event": "waiting",
  * "text": ...} (what it waits for, "" when it goes on); their number is 0.
  *
