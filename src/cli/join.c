@@ -212,6 +212,11 @@ static void state_say(struct join *j, const struct node_status *s)
         if (!was_linked || !j->linked_once)
             bars_say(&j->bars, "linked to %s as %s; waiting for a part of the model", s->head_name,
                      s->name);
+        else if (j->shown.state == NODE_MEASURING)
+            bars_say(&j->bars, "has measured; waiting for a part of the model (a device that would "
+                               "slow the others gets none)");
+        else if (*j->shown.modules)
+            bars_say(&j->bars, "holds no part of the model any more; waiting for one");
         j->linked_once = true;
         break;
     case NODE_FETCHING:

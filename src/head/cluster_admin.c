@@ -150,7 +150,7 @@ void cluster_ask_members(struct cluster *c)
     for (int i = 1; i < c->n_members; i++) {
         struct member *m = &c->member[i];
 
-        if (!m->link || epoch_device(&c->running, m->id) < 0)
+        if (!m->link)
             continue;
         m->report_due = true;
         link_send(m->link, &f);

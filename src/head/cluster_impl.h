@@ -262,7 +262,7 @@ void cluster_tell_waiting(struct cluster *c);
 /* A member answered REPORT or TRACE, or is gone: questions may be answerable now. */
 void cluster_answer_questions(struct cluster *c, int64_t now_us);
 void cluster_take_trace(struct member *m, const struct wire_trace *t);
-/* Sends REPORT_ASK to everyone with a part. */
+/* Sends REPORT_ASK to everyone who is here. */
 void cluster_ask_members(struct cluster *c);
 /* A plan that was asked for. */
 void cluster_plan_answer(struct cluster *c, struct planner_job *job);

@@ -60,6 +60,20 @@ test('a slow device is left out, and by force it does what was said', withRig(as
     }
 }));
 
+test('a device drained while it is being measured stays drained', withRig(async rig => {
+    await rig.serve({ model: endlessModel() });
+    mkdirSync(rig.state('one'), { recursive: true, mode: 0o700 });
+    writeFileSync(`${rig.state('one')}/profile`, ''); // it remembers nothing, and must measure
+    await rig.join('one');
+    await until(async () => (await rig.device('one'))?.state === 'measuring', 'it is measured');
+    const p = await rig.quiet('devices', 'drain', 'one', '--state', rig.state('head'));
+    assert.equal(p.code, 0, p.err);
+    await until(async () => (await rig.device('one')).state === 'idle', 'it was measured');
+    await rig.join('two');
+    await rig.ready(['two']);
+    assert.equal((await rig.device('one')).modules, '');
+}));
+
 test('what was predicted is measured, part by part', withRig(async rig => {
     await rig.serve({ model: endlessModel() });
     await rig.join('one');
