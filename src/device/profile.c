@@ -2,6 +2,7 @@
 #include "device/profile.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -460,15 +461,62 @@ static enum err measure_overhead(struct measuring *x)
     return e;
 }
 
+static enum err measure_class(struct measuring *x, int class, uint64_t cost[WIRE_COSTS])
+{
+    enum err e = measure_decode(x, class, cost);
+
+    return e ? e : measure_prefill(x, class, cost);
+}
+
+static uint64_t class_bytes(const struct measuring *x, int class)
+{
+    return model_module(x->m, x->classes.example[class])->decode_bytes;
+}
+
+/* A class that does not fit by itself will hardly be this device's to run: what it would take is
+ * guessed from the measured class that is nearest in size. */
+static void guess_class(const struct measuring *x, int class, const bool *known,
+                        struct wire_profile *out)
+{
+    double bytes = (double)class_bytes(x, class), nearest = INFINITY, ratio;
+    int from = -1;
+
+    for (int c = 0; c < x->classes.n; c++) {
+        double apart = fabs(log(bytes / fmax(1, (double)class_bytes(x, c))));
+
+        if (known[c] && apart < nearest) {
+            nearest = apart;
+            from = c;
+        }
+    }
+    CHECK(from >= 0);
+    ratio = bytes / fmax(1, (double)class_bytes(x, from));
+    for (int k = 0; k < WIRE_COSTS - 1; k++) /* a position's cost has nothing to do with weights */
+        out->cost_ps[class][k] = (uint64_t)(ratio * (double)out->cost_ps[from][k]) + 1;
+}
+
 static enum err measure_all(struct measuring *x, struct wire_profile *out)
 {
+    bool known[CLASSES_MAX] = {false};
+    struct err_text why = {{0}};
     enum err e = measure_overhead(x);
+    int n_layers = 0;
 
     for (int c = 0; c < x->classes.n && !e; c++) {
-        e = measure_decode(x, c, out->cost_ps[c]);
-        if (!e)
-            e = measure_prefill(x, c, out->cost_ps[c]);
+        e = measure_class(x, c, out->cost_ps[c]);
+        if (e == ERR_MEMORY) {
+            why = *x->et;
+            e = ERR_NONE;
+            continue;
+        }
+        known[c] = model_module(x->m, x->classes.example[c])->kind != MODULE_EMBED;
+        n_layers += known[c];
     }
+    if (!e && n_layers == 0)
+        return err_set(x->et, ERR_MEMORY, "%s", why.text);
+    for (int c = 0; c < x->classes.n && !e; c++)
+        if (out->cost_ps[c][0] == 0)
+            guess_class(x, c, known, out);
     return e;
 }
 
