@@ -114,9 +114,8 @@ export class PhoneCluster extends Cluster {
     }
 
     // ms to the first token of a prompt of PROMPT tokens.
-    async ttft(seed) {
-        const letter = 'bcdefghijklmnop'[seed % 15];
-        const t = await this.ask1(letter.repeat(PROMPT - TEXT_EXTRA), 1);
+    async ttft() {
+        const t = await this.ask1('b'.repeat(PROMPT - TEXT_EXTRA), 1);
         if (t.prompt_tokens !== PROMPT)
             throw new Error(`a prompt of ${t.prompt_tokens} tokens instead of ${PROMPT}`);
         return t.ttft_ms;
