@@ -9,10 +9,11 @@ PREFIX       ?= /usr/local
 MODEL        ?=
 BENCH_ARGS   ?=
 FUZZ_SECONDS ?= 600
+SOAK_SEED    ?= $(shell date +%s)
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo demo-chat test test-chat check bench bench-net bench-cluster fuzz format install portable join-only-arm64 clean deps \
+.PHONY: all help demo demo-chat test test-chat check bench bench-net bench-cluster bench-plan fuzz soak format install portable join-only-arm64 clean deps \
 	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
@@ -50,6 +51,12 @@ bench-net: all ## what the network costs a token: delays, TLS; needs root [BENCH
 
 bench-cluster: all ## the plan against equal parts on emulated phones; needs root [BENCH_ARGS=--quick]
 	@node bench/cluster/bench-cluster.mjs $(B) $(BENCH_ARGS)
+
+bench-plan: all ## how long plans take, and how near to the best they are proved to be [BENCH_ARGS=20]
+	@$(B)/lingua-bench-plan $(BENCH_ARGS)
+
+soak: all ## solve 100,000 random plans and check every rule [SOAK_SEED=1]
+	@$(B)/test_place_rules 100000 $(SOAK_SEED)
 
 fuzz: deps-check ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
 	@tools/fuzz $(JOBS) $(FUZZ_SECONDS)

@@ -61,7 +61,7 @@ function modelFile(name) {
 async function cluster(lingua, where, name, label) {
     const c = new Cluster({
         lingua: join(lingua, 'lingua'), net: where, model: modelFile(name), wrap,
-        work: join(folder, label), serve: ['--no-announce', '--slots', '1'],
+        work: join(folder, label), serve: ['--no-announce', '--slots', '1', '--equal'],
     });
     clusters.push(c);
     await c.begin(MACHINES);

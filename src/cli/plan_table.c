@@ -1,5 +1,6 @@
 #include "cli/plan_table.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,11 +19,6 @@ static double number_of(const json_t *o, const char *key)
     double v = json_number_value(json_object_get(o, key));
 
     return isfinite(v) ? v : 0;
-}
-
-static double number_at(const json_t *list, size_t i)
-{
-    return json_number_value(json_array_get(list, i));
 }
 
 static bool is(const json_t *o, const char *key)
@@ -51,7 +47,7 @@ static double sum_of(const json_t *list)
     double sum = 0;
 
     for (size_t i = 0; i < json_array_size(list); i++)
-        sum += number_at(list, i);
+        sum += json_number_value(json_array_get(list, i));
     return sum;
 }
 
@@ -227,23 +223,34 @@ static void standby_print(const json_t *doc)
     putchar('\n');
 }
 
+/* A name that can be typed in a shell and a list as it stands. Others are not put into a command to
+ * copy: they were chosen by other people. */
+static bool is_plain(const char *name)
+{
+    for (const char *p = name; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+
+        if (!isalnum(c) && c < 0x80 && (!strchr("._-", c) || p == name))
+            return false;
+    }
+    return *name;
+}
+
 static void left_out_print(const json_t *doc)
 {
     const json_t *devices = json_object_get(doc, "devices");
 
     for (size_t i = 0; i < json_array_size(devices); i++) {
         const json_t *d = json_array_get(devices, i);
-        bool can = json_is_number(json_object_get(d, "costs_percent"));
         const char *name = remote_text(d, "name");
-        bool quoted = strpbrk(name, " \t'\"$`\\;&|<>()*?!") != NULL;
 
         if (is(d, "used"))
             continue;
-        if (can)
-            printf("%s is left out: %s; --use %s%s%s forces it\n", name, remote_text(d, "why"),
-                   quoted ? "'" : "", name, quoted ? "'" : "");
-        else
-            printf("%s is left out: %s\n", name, remote_text(d, "why"));
+        printf("%s is left out: %s", name, remote_text(d, "why"));
+        if (json_is_number(json_object_get(d, "costs_percent")) &&
+            strcmp(remote_text(d, "use"), "not") != 0)
+            printf("; --use %s forces it", is_plain(name) ? name : "with its name");
+        putchar('\n');
     }
 }
 
@@ -270,28 +277,40 @@ static void costs_print(const json_t *doc)
     puts(guessed < n ? "; measured on the others" : "");
 }
 
-static void explain_print(const json_t *doc)
+/* Equal parts are not searched for, so that nothing is proved of them. */
+static void search_print(const json_t *p)
 {
-    const json_t *p = json_object_get(doc, "program"), *t = json_object_get(doc, "prediction");
     char a[NUM_MAX], b[NUM_MAX], c[NUM_MAX];
-    double columns = number_of(p, "columns");
+    double orders = number_of(p, "orders");
 
-    if (columns > 0)
+    if (number_of(p, "columns") > 0)
         line("program", "%s columns, %s rows, %s nodes of branch and bound",
-             num_thousands(a, (uint64_t)columns), num_thousands(b, (uint64_t)number_of(p, "rows")),
+             num_thousands(a, (uint64_t)number_of(p, "columns")),
+             num_thousands(b, (uint64_t)number_of(p, "rows")),
              num_thousands(c, (uint64_t)number_of(p, "nodes")));
+    else if (orders == 0)
+        line("program", "none: nothing was searched for");
     else if (number_of(p, "gap") > 0)
         line("program", "none was solved; likely orders of the devices were tried");
     else
         line("program", "none was needed: every order of the devices was cut exactly");
-    line("search", "%.0f order%s of devices cut, %s ms in all", number_of(p, "orders"),
-         number_of(p, "orders") == 1 ? "" : "s", ms_of(number_of(p, "solve_ms"), a));
+    if (orders > 0)
+        line("search", "%.0f order%s of devices cut, %s ms in all", orders, orders == 1 ? "" : "s",
+             ms_of(number_of(p, "solve_ms"), a));
     if (number_of(p, "bound_ms") > 0)
         line("proof", "score %.5g ms, no plan is below %.5g ms: gap %.2g %%",
              number_of(p, "score_ms"), number_of(p, "bound_ms"), 100 * number_of(p, "gap"));
-    line("groups", "%.0f group%s of %.0f row%s under way at once, one of them home every %s ms",
-         number_of(t, "k"), number_of(t, "k") == 1 ? "" : "s", number_of(t, "g"),
-         number_of(t, "g") == 1 ? "" : "s", ms_of(number_of(t, "period_ms"), a));
+}
+
+static void explain_print(const json_t *doc)
+{
+    const json_t *t = json_object_get(doc, "prediction");
+    double k = number_of(t, "k"), g = number_of(t, "g");
+    char buf[NUM_MAX];
+
+    search_print(json_object_get(doc, "program"));
+    line("groups", "%.0f group%s of %.0f row%s under way at once, one of them home every %s ms", k,
+         k == 1 ? "" : "s", g, g == 1 ? "" : "s", ms_of(number_of(t, "period_ms"), buf));
     line("memory", "for a context of %.0f in %.0f slots", number_of(doc, "n_ctx"),
          number_of(doc, "n_slots"));
     costs_print(doc);
@@ -299,10 +318,12 @@ static void explain_print(const json_t *doc)
 
 /* ---- predicted beside measured ---- */
 
-static void compare_row(struct table *t, double predicted, double measured, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static void compare_row(struct table *t, double predicted, double measured, const char *fmt, ...)
+static void compare_row(struct table *t, const json_t *predicted, const json_t *measured,
+                        const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void compare_row(struct table *t, const json_t *predicted, const json_t *measured,
+                        const char *fmt, ...)
 {
+    double was = json_number_value(predicted), is_now = json_number_value(measured);
     char part[TABLE_CELL_MAX], buf[NUM_MAX];
     va_list ap;
 
@@ -311,21 +332,58 @@ static void compare_row(struct table *t, double predicted, double measured, cons
     va_end(ap);
     table_row(t);
     table_cell(t, 0, "%s", part);
-    table_cell(t, 1, "%s", ms_of(predicted, buf));
-    table_cell(t, 2, "%s", ms_of(measured, buf));
-    if (measured > 0)
-        table_cell(t, 3, "%+.1f %%", 100 * (predicted - measured) / measured);
+    table_cell(t, 1, "%s", json_is_number(predicted) ? ms_of(was, buf) : "-");
+    table_cell(t, 2, "%s", json_is_number(measured) ? ms_of(is_now, buf) : "-");
+    if (json_is_number(predicted) && is_now > 0)
+        table_cell(t, 3, "%+.1f %%", 100 * (was - is_now) / is_now);
     else
         table_cell(t, 3, "-");
 }
 
+static const json_t *part_of(const json_t *time, const char *key, size_t i)
+{
+    return json_array_get(json_object_get(time, key), i);
+}
+
+/* The measured plan's device at a stage; in front of the first and behind the last it is the head. */
+static const char *measured_at(const json_t *doc, size_t stage, size_t n)
+{
+    const json_t *stages = json_object_get(json_object_get(doc, "measured"), "stages");
+
+    if (stage >= n)
+        return remote_text(json_array_get(json_object_get(doc, "devices"), 0), "name");
+    return remote_text(json_array_get(stages, stage), "name");
+}
+
+/* Part by part, in a token's order, of the plan that runs. */
+static void measured_rows(struct table *t, const json_t *doc)
+{
+    const json_t *m = json_object_get(doc, "measured"), *p = json_object_get(m, "predicted");
+    const json_t *stages = json_object_get(m, "stages");
+    size_t n = json_array_size(stages);
+
+    for (size_t s = 0; s <= n; s++) {
+        /* In front of stage 0 is no stage: the head, as behind the last. */
+        const char *from = measured_at(doc, s ? s - 1 : n, n), *to = measured_at(doc, s, n);
+
+        if (strcmp(from, to) != 0)
+            compare_row(t, part_of(p, "hop_ms", s), part_of(m, "hop_ms", s), "%s to %s", from, to);
+        if (s < n)
+            compare_row(t, part_of(p, "compute_ms", s), part_of(m, "compute_ms", s),
+                        "%s computes %s", to, remote_text(json_array_get(stages, s), "modules"));
+    }
+    compare_row(t, json_object_get(p, "head_ms"), json_object_get(m, "head_ms"), "the head");
+    compare_row(t, json_object_get(p, "ms_per_token"), json_object_get(m, "ms_per_token"),
+                "a token");
+}
+
 static void measured_print(const json_t *doc)
 {
-    static const struct table_column columns[] = {
-        {"part", false}, {"predicted ms", true}, {"measured ms", true}, {"error", true}};
-    /* The plan's own prediction has learnt from this by now. */
-    const json_t *m = json_object_get(doc, "measured"), *p = json_object_get(m, "predicted");
-    const json_t *stages = json_object_get(doc, "stages"), *hops = json_object_get(doc, "hops");
+    static const struct table_column columns[] = {{"the plan that runs", false},
+                                                  {"predicted ms", true},
+                                                  {"measured ms", true},
+                                                  {"error", true}};
+    const json_t *m = json_object_get(doc, "measured");
     struct table t;
 
     if (!json_is_object(m)) {
@@ -335,22 +393,7 @@ static void measured_print(const json_t *doc)
     }
     putchar('\n');
     table_init(&t, columns, (int)ARRAY_LEN(columns));
-    for (size_t s = 0; s <= json_array_size(stages); s++) {
-        const json_t *stage = json_array_get(stages, s), *hop = json_array_get(hops, s);
-
-        if (number_of(hop, "from") != number_of(hop, "to"))
-            compare_row(&t, number_at(json_object_get(p, "hop_ms"), s),
-                        number_at(json_object_get(m, "hop_ms"), s), "%s to %s",
-                        remote_text(device_at(doc, hop, "from"), "name"),
-                        remote_text(device_at(doc, hop, "to"), "name"));
-        if (stage)
-            compare_row(&t, number_at(json_object_get(p, "compute_ms"), s),
-                        number_at(json_object_get(m, "compute_ms"), s), "%s computes %s",
-                        remote_text(device_at(doc, stage, "device"), "name"),
-                        remote_text(stage, "modules"));
-    }
-    compare_row(&t, number_of(p, "head_ms"), number_of(m, "head_ms"), "the head");
-    compare_row(&t, number_of(p, "ms_per_token"), number_of(m, "ms_per_token"), "a token");
+    measured_rows(&t, doc);
     table_print(&t, stdout);
     table_fini(&t);
 }

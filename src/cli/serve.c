@@ -141,7 +141,23 @@ static char *parts_text(const json_t *devices)
     return text;
 }
 
-/* What the plan promises, and whom it leaves out. */
+/* "; slug is left out", or nothing. */
+static char *left_out_text(const json_t *all)
+{
+    const json_t *left = json_object_get(json_object_get(all, "plan"), "left_out");
+    char *text = mem_strdup(""), *longer;
+
+    for (size_t i = 0; i < json_array_size(left); i++) {
+        longer =
+            mem_printf("%s%s%s", text,
+                       i ? ", " : "; left out: ", remote_text(json_array_get(left, i), "name"));
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+/* What the plan promises, and what those it leaves out would cost. */
 static void plan_say(struct serve *s, const json_t *all)
 {
     const json_t *plan = json_object_get(all, "plan");
@@ -162,15 +178,11 @@ static void plan_say(struct serve *s, const json_t *all)
                  remote_text(plan, "limit"));
     for (size_t i = 0; i < json_array_size(left); i++) {
         const json_t *d = json_array_get(left, i);
-        double with = json_number_value(json_object_get(d, "tokens_per_s_with_it"));
+        bool can = json_number_value(json_object_get(d, "tokens_per_s_with_it")) > 0;
 
-        if (with > 0)
-            bars_say(&s->bars,
-                     "%s is left out: with it %.1f instead of %.1f tokens/s "
-                     "(serve --use %s takes it in)",
-                     remote_text(d, "name"), with, per_s, remote_text(d, "name"));
-        else
-            bars_say(&s->bars, "%s is left out: %s", remote_text(d, "name"), remote_text(d, "why"));
+        bars_say(&s->bars, "%s is left out: %s%s%s%s", remote_text(d, "name"),
+                 remote_text(d, "why"), can ? " (serve --use " : "",
+                 can ? remote_text(d, "name") : "", can ? " takes it in)" : "");
     }
 }
 
@@ -178,16 +190,17 @@ static void plan_say(struct serve *s, const json_t *all)
 static void state_say(struct serve *s, const json_t *all)
 {
     const char *state = remote_text(all, "state"), *waits = remote_text(all, "waiting_for");
-    char *parts = parts_text(json_object_get(all, "devices")), *now;
+    char *parts = parts_text(json_object_get(all, "devices")), *out = left_out_text(all), *now;
 
     /* Of fetching and loading the bars tell more. */
     if (strcmp(state, "running") == 0)
-        now = mem_printf("ready: %s", parts);
+        now = mem_printf("ready: %s%s", parts, out);
     else if (strcmp(state, "waiting") == 0 && *waits)
         now = mem_printf("waiting: %s", waits);
     else
         now = mem_strdup("");
     free(parts);
+    free(out);
     if (s->state_shown && strcmp(now, s->state_shown) == 0) {
         free(now);
         return;

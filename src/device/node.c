@@ -188,7 +188,7 @@ enum err node_open(struct event_base *base, const struct node_opts *opts, struct
     n->status_call = opts->status;
     n->user = opts->user;
     n->folder = mem_strdup(opts->state_folder);
-    n->cache_folder = mem_strdup(opts->cache_folder);
+    n->cache_folder = opts->cache_folder ? mem_strdup(opts->cache_folder) : NULL;
     n->cap = opts->cap ? opts->cap : 100;
     n->spare = opts->spare;
     n->profile_windows = opts->profile_windows;

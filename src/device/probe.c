@@ -42,11 +42,11 @@ struct probe {
     uint32_t given_up, late_number;
     int late_frames, late_left;
     int n_echoes;
-    int64_t sent_us;
+    int64_t sent_us; /* what is due is the answer to */
     size_t pending_seen;
-    int n_frames;          /* of the burst, out or in */
+    int n_frames, n_tries; /* of the burst, out or in; that took long with so many */
     size_t spent;          /* by bursts of this direction */
-    uint64_t rate, before; /* of the latest burst, of the one before; 0 = none */
+    uint64_t rate, before; /* best with so many frames, and with fewer; 0 = none */
     struct probe_result r;
 
     /* What the other side began. */
@@ -136,12 +136,14 @@ static void begin_bursts(struct probe *p)
     p->n_frames = PROBE_FRAMES_MIN;
     p->spent = 0;
     p->rate = p->before = 0;
+    p->n_tries = 0;
 }
 
 static void next_burst(struct probe *p, bool out)
 {
     p->spent += (size_t)p->n_frames * FRAME_COST;
     if (out) {
+        p->sent_us = clock_us();
         say_burst(p, ++p->number, p->n_frames);
         await(p, PROBE_OUT);
     } else {
@@ -149,28 +151,47 @@ static void next_burst(struct probe *p, bool out)
     }
 }
 
-/* The latest burst took so long; false: there is to be another, larger one. */
-static bool enough(struct probe *p, uint64_t bytes, uint64_t took_us)
+/* What a burst took by this side's clock: from its sending, or asking for it, to its end or the word
+ * of it, less the least round trip; of that the part that is not its first frame's. Less a quarter,
+ * for what else is in it: TCP's window that grows, threads that wake. */
+static uint64_t least_us(const struct probe *p)
 {
-    int next = 2 * p->n_frames - 1;
+    int64_t us = clock_us() - p->sent_us - (int64_t)p->r.rtt_us;
 
-    if (took_us == 0)
-        took_us = 1;
-    p->before = p->rate;
-    p->rate = bytes * 1000000 / took_us;
-    if (p->rate == 0)
-        p->rate = 1;
-    if (took_us >= PROBE_BURST_US) {
-        p->before = 0; /* small ones are for finding out how large they must be */
-        return true;
-    }
-    if (next > PROBE_FRAMES_MAX || p->spent + (size_t)next * FRAME_COST > PROBE_BYTES)
-        return true;
-    p->n_frames = next;
-    return false;
+    return us > 0 ? (uint64_t)us * 3 / 4 * (uint64_t)(p->n_frames - 1) / (uint64_t)p->n_frames : 0;
 }
 
-/* The better of the two largest: what else goes on only slows a burst down. */
+/* The latest burst took so long, as its receiver saw it; false: there is to be another. A receiver
+ * that is late for the first frame finds the others waiting and takes the link for quicker than it
+ * is: so it is not to have taken less than this side saw. And one burst may be held up by what else
+ * goes on, which only adds to it: so a long one is tried again. */
+static bool enough(struct probe *p, uint64_t bytes, uint64_t took_us)
+{
+    uint64_t rate;
+
+    if (took_us < least_us(p))
+        took_us = least_us(p);
+    if (took_us == 0)
+        took_us = 1;
+    rate = bytes * 1000000 / took_us;
+    if (p->rate <= rate)
+        p->rate = rate ? rate : 1;
+    if (took_us >= PROBE_BURST_US) {
+        p->before = 0; /* those were for finding out how large it must be */
+        if (++p->n_tries == PROBE_TRIES)
+            return true;
+    } else {
+        if (p->n_frames == PROBE_FRAMES_MAX)
+            return true;
+        p->before = p->rate;
+        p->rate = 0;
+        p->n_frames = 2 * p->n_frames - 1;
+        p->n_tries = 0;
+    }
+    return p->spent + (size_t)p->n_frames * FRAME_COST > PROBE_BYTES;
+}
+
+/* The better of the two largest. */
 static uint64_t best_rate(const struct probe *p)
 {
     return p->rate > p->before ? p->rate : p->before;

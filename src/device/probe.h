@@ -4,8 +4,8 @@
  * One side begins; both answer. The side that began:
  *   1. sends ECHO, one after the other, PROBE_ECHOES times;
  *   2. then a burst of BURST frames, whose BURST_TOOK says the rate out. A burst starts small and
- *      doubles until one takes PROBE_BURST_US or PROBE_BYTES are spent, so that a slow link is not
- *      held up for long and a fast one is not judged by one packet;
+ *      doubles until some of one size take PROBE_BURST_US or PROBE_BYTES are spent, so that a slow
+ *      link is not held up for long and a fast one is not judged by one packet;
  *   3. then asks for bursts the other way, by an ECHO with `left` = how many frames: ECHOED and the
  *      burst follow back to back, and this side times it itself: the rate in. They double, too.
  * A burst ends before anything else is said, so other frames wait for one burst at most.
@@ -31,6 +31,7 @@ enum {
     PROBE_FRAMES_MIN = 2,     /* of the first burst; then 3, 5, 9, ... */
     PROBE_FRAMES_MAX = 65,
     PROBE_BURST_US = 20000,
+    PROBE_TRIES = 3, /* of a burst that took longer */
     PROBE_WAIT_MS = 3000,
 };
 

@@ -100,9 +100,8 @@ struct job {
     struct segment *const *segment; /* (n) */
     int n, at_once;                 /* so many of them make one run */
     int rows;
-    bool apart;        /* each row in a slot of its own; else all in `slot` */
-    int slot, n_slots; /* or in n_slots of them by turns, from `slot` on */
-    int pos;
+    bool apart; /* each row in a slot of its own; else all in `slot` */
+    int slot, pos;
     int next;
 };
 
@@ -116,10 +115,9 @@ static enum err run_segment(struct measuring *x, struct segment *s, const struct
     struct edge edges[EDGES_MAX];
     /* Other rows each time: a mixture of experts would else find the same ones in the caches. */
     size_t skip = x->n_runs++ * (unsigned)j->rows % HIDDEN_SPARE;
-    int turn = j->n_slots ? (int)(x->n_runs % (unsigned)j->n_slots) : 0;
 
     for (int r = 0; r < j->rows; r++) {
-        slot[r] = j->apart ? r : j->slot + turn;
+        slot[r] = j->apart ? j->slot + r : j->slot;
         pos[r] = j->apart ? j->pos : j->pos + r;
         token[r] =
             (int32_t)((x->n_runs * 7919u + (unsigned)r * 104729u) % (unsigned)shape->n_vocab);
@@ -225,9 +223,9 @@ static enum err time_difference(struct measuring *x, struct job *a, struct job *
     if (!e)
         e = warm_up(x, b);
     for (int i = 0; i < x->windows && !e; i++) {
-        e = time_window(x, a, (x->window_ms + 1) / 2, &a_us);
+        e = time_window(x, a, x->window_ms, &a_us);
         if (!e)
-            e = time_window(x, b, (x->window_ms + 1) / 2, &b_us);
+            e = time_window(x, b, x->window_ms, &b_us);
         difference[i] = a_us - b_us;
     }
     *us = e ? 0 : median(difference, x->windows);
@@ -286,13 +284,13 @@ static enum err no_room(struct measuring *x, int module, uint64_t needed, uint64
                    text, (double)needed / (1 << 20), (double)there / (1 << 20));
 }
 
-/* Slots for what is measured deep in a context, and one for what is measured near its start. */
-static int deep_slots(const struct measuring *x, int module)
+/* Rows of a step that is measured deep in a context. */
+static int deep_rows(const struct measuring *x, int module)
 {
     uint64_t slot_bytes = DEPTH * model_kv_bytes(x->m, module, x->kv);
-    uint64_t n = slot_bytes ? DEEP_BYTES / slot_bytes : 0;
+    uint64_t n = slot_bytes ? DEEP_BYTES / slot_bytes : 1;
 
-    return 1 + (n < 1 ? 1 : n > BATCH_ROWS ? BATCH_ROWS : (int)n);
+    return n < 1 ? 1 : n > BATCH_ROWS ? BATCH_ROWS : (int)n;
 }
 
 /* Positions a slot needs for what is measured. */
@@ -364,29 +362,30 @@ static enum err measure_decode(struct measuring *x, int class, uint64_t cost[WIR
     return e;
 }
 
-/* Rows behind `depth` positions, in slots by turns so that keys and values do not lie in the nearest
- * cache either, against rows at the start of another slot. */
-static enum err measure_position(struct measuring *x, struct segment *s, int n_slots, int chunk,
+/* A step of rows behind `depth` positions against one of as many at the start of other slots: many,
+ * because one row's attention is little beside its matrices, and so that the keys and values do not
+ * all lie in the nearest cache. */
+static enum err measure_position(struct measuring *x, struct segment *s, int n_deep, int chunk,
                                  uint64_t cost[WIRE_COSTS])
 {
     int depth = (context(x) - 1) / chunk * chunk;
     struct job deep = {
-        .segment = &s, .n = 1, .at_once = 1, .rows = 1, .n_slots = n_slots - 1, .pos = depth};
-    struct job near = {.segment = &s, .n = 1, .at_once = 1, .rows = 1, .slot = n_slots - 1};
+        .segment = &s, .n = 1, .at_once = 1, .rows = n_deep, .apart = true, .pos = depth};
+    struct job near = {
+        .segment = &s, .n = 1, .at_once = 1, .rows = n_deep, .apart = true, .slot = n_deep};
     enum err e = ERR_NONE;
     double us = 0;
 
     for (int pos = 0; pos < depth && !e; pos += chunk) {
-        struct job fill = {
-            .segment = &s, .n = 1, .at_once = 1, .rows = chunk, .slot = 0, .pos = pos};
+        struct job fill = {.segment = &s, .n = 1, .at_once = 1, .rows = chunk, .pos = pos};
 
         e = run_once(x, &fill);
     }
-    for (int i = 1; i < n_slots - 1 && depth > 0 && !e; i++)
+    for (int i = 1; i < n_deep && depth > 0 && !e; i++)
         e = segment_slot_copy(s, 0, i, depth, x->et);
     if (!e && depth > 0)
         e = time_difference(x, &deep, &near, &us);
-    cost[POSITION] = picoseconds(depth > 0 ? us / depth : 0);
+    cost[POSITION] = picoseconds(depth > 0 ? us / depth / n_deep : 0);
     return e;
 }
 
@@ -394,8 +393,9 @@ static enum err measure_prefill(struct measuring *x, int class, uint64_t cost[WI
 {
     int example = x->classes.example[class], n_ctx = context(x);
     enum module_kind kind = model_module(x->m, example)->kind;
+    int n_deep = deep_rows(x, example);
     struct segment_opts opts = {
-        .n_slots = deep_slots(x, example), .n_ctx = n_ctx, .n_rows_max = CHUNK_ROWS, .kv = x->kv};
+        .n_slots = 2 * n_deep, .n_ctx = n_ctx, .n_rows_max = CHUNK_ROWS, .kv = x->kv};
     uint64_t weights, there = room(x->opts->memory_bytes), bytes;
     struct set set = {NULL, 0};
     struct job j = {.n = 1, .at_once = 1};
@@ -419,7 +419,7 @@ static enum err measure_prefill(struct measuring *x, int class, uint64_t cost[WI
         e = time_job(x, &j, kind == MODULE_EMBED ? 1 : x->windows, &us);
     cost[PREFILL] = picoseconds(own_us(x, example, us) / j.rows);
     if (!e && kind == MODULE_ATTN)
-        e = measure_position(x, set.segment[0], opts.n_slots, j.rows, cost);
+        e = measure_position(x, set.segment[0], n_deep < j.rows ? n_deep : j.rows, j.rows, cost);
     set_close(x, &set);
     return e;
 }
@@ -649,7 +649,7 @@ static int try_threads(int cores, int fast, uint64_t memory_bytes)
 {
     size_t bytes = matrix_bytes(THREADS_MATRIX, memory_bytes);
     int tried[32], n = 0, best = 0;
-    double speed[32], most = 0;
+    double speed[32] = {0}, most = 0;
 
     for (int i = 1; i < cores && n < 24; i *= 2)
         tried[n++] = i;
@@ -659,9 +659,12 @@ static int try_threads(int cores, int fast, uint64_t memory_bytes)
         if (more[i] >= 1 && more[i] <= cores && !already(tried, n, more[i]))
             tried[n++] = more[i];
     }
-    for (int i = 0; i < n; i++) {
-        speed[i] = n > 1 ? speed_with(tried[i], bytes) : 1;
-        most = speed[i] > most ? speed[i] : most;
+    /* Twice, so that what else ran for a moment is not remembered for good. */
+    for (int i = 0; i < 2 * n && n > 1; i++) {
+        double s = speed_with(tried[i % n], bytes);
+
+        speed[i % n] = s > speed[i % n] ? s : speed[i % n];
+        most = s > most ? s : most;
     }
     for (int i = 0; i < n; i++) /* a core that adds less than noise is left to others */
         if (speed[i] >= 0.97 * most && (!best || tried[i] < best))

@@ -8,7 +8,7 @@
  *   2. Else the header is fetched, and copied to a file without a name of the model's full size.
  *   3. For each class as many modules are opened as do not fit the caches (or all there are, or as
  *      many as the budget allows), and run in turn: steps of 1, 2, 4, 8, 16 rows; then one of them
- *      with a prefill chunk, and with one row behind such chunks. A figure is the median of windows
+ *      with a prefill chunk, and with rows behind such chunks. A figure is the median of windows
  *      of at least PROFILE_WINDOW_MS that follow one another, so that a CPU quota's bursts are
  *      averaged and what else runs for a moment does not count.
  *   4. What running a segment takes beside its modules is found by running a layer as two segments

@@ -43,17 +43,17 @@ struct cluster_opts {
     int n_slots, n_ctx;    /* 0 = the library's choice */
     enum kv_type kv;
     bool want_private, announce;
-    int cap;    /* percent of the time this device may be busy, 1..100; 0 = 100 */
-    bool spare; /* it is to hold only what it must, or where it helps much */
-    int concurrency; /* streams the plan is made for; 0 = 1 */
-    bool equal;      /* LinguaLinked's baseline: equal segments on all devices */
+    int cap;                   /* percent of the time this device may be busy, 1..100; 0 = 100 */
+    bool spare;                /* it is to hold only what it must, or where it helps much */
+    int concurrency;           /* streams the plan is made for; 0 = 1 */
+    bool equal;                /* LinguaLinked's baseline: equal segments on all devices */
     const char *use, *without; /* names with commas between, or NULL: must take part, must not */
     /* NULL: placed by the program (plan/place.h). Else as --split of run has it (split.h): device i of it is
      * the i-th in the roster that is here, the head first, and nothing runs before there are as
      * many. */
     const char *split;
     int profile_windows, profile_window_ms; /* device/profile.h; 0 = as usual. Tests take less */
-    int token_life_s; /* 0 = as link/token.h has it */
+    int token_life_s;                       /* 0 = as link/token.h has it */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */
     /* A token was used up (or none is open yet): a fresh one to show. May be NULL. */

@@ -52,17 +52,17 @@ struct member {
     int64_t rtt_us;           /* least seen by pings and probe; 0 = none yet */
     uint64_t out_bytes_per_s; /* to it and from it, as the probe saw it; 0 = not known */
     uint64_t in_bytes_per_s;
-    int64_t ping_us;            /* least round trip of a ping; 0 = none yet */
-    int64_t offset_us;          /* its clock minus ours, at that ping */
-    uint64_t planned_bytes;     /* of its budget, by the last placement */
+    int64_t ping_us;        /* least round trip of a ping; 0 = none yet */
+    int64_t offset_us;      /* its clock minus ours, at that ping */
+    uint64_t planned_bytes; /* of its budget, by the last placement */
 
     /* What it costs. */
     struct wire_profile *profile; /* NULL: not known yet */
-    bool probed;                  /* its link was tried out, whether that came to something or not */
-    double factor;                /* what it takes over what its profile says */
-    double step_s;                /* beside computing, per step; 0 = not known */
+    bool probed;   /* its link was tried out, whether that came to something or not */
+    double factor; /* what it takes over what its profile says */
+    double step_s; /* beside computing, per step; 0 = not known */
     struct wire_report report_then; /* when was last measured */
-    bool report_due, trace_due; /* asked for, not yet come */
+    bool report_due, trace_due;     /* asked for, not yet come */
 };
 
 /* How two neighbours of a plan reach each other. Index: plan's devices, a < b, neither the head. */
@@ -83,6 +83,7 @@ struct pair_speed {
 /* Since the last measuring, of steps of one row. */
 struct meter {
     uint64_t home_sum_us, n_home; /* when they came home, added up */
+    int64_t home_us;              /* the last */
     int64_t token_us, client_us;  /* from result to result, from result to the next ask */
     uint64_t n_tokens, n_client;
     int64_t first_us, last_us;
@@ -152,8 +153,8 @@ struct cluster {
     struct place_module *modules;
 
     struct planner *planner;
-    struct planner_job *planned; /* the last that the core was told; NULL: none */
-    struct err_text expected;    /* who is waited for, "" when nobody */
+    struct planner_job *planned;                  /* the last that the core was told; NULL: none */
+    struct err_text expected;                     /* who is waited for, "" when nobody */
     double hop_extra_s[MEMBERS_MAX][MEMBERS_MAX]; /* measured on top of what a link's figures say */
     double head_s;                                /* 0 = not known */
 

@@ -209,7 +209,7 @@ static json_t *plan_summary(const struct cluster *c)
 {
     const struct planner_job *job = c->planned;
     json_t *o, *left = json_array();
-    char limit[256];
+    char limit[256], why[ERR_TEXT_MAX + 64];
 
     if (!job || !job->report) {
         json_decref(left);
@@ -224,7 +224,8 @@ static json_t *plan_summary(const struct cluster *c)
         o = json_object();
         set_text(o, "name", job->draft->name[i]);
         json_object_set_new(o, "tokens_per_s_with_it", json_real(d->other_tokens_per_s));
-        set_text(o, "why", d->why.text);
+        report_left_out_text(&job->draft->p, job->report, i, why, sizeof why);
+        set_text(o, "why", why);
         json_array_append_new(left, o);
     }
     o = json_object();

@@ -18,7 +18,7 @@
 #include "base/sys.h"
 #include "head/cluster_impl.h"
 
-enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000 };
+enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, IDLE_US = 300000 };
 #define LEARN 0.7
 
 /* ---- at the head ---- */
@@ -63,7 +63,8 @@ void cluster_meter_home(struct cluster *c, uint64_t number)
     if (c->one_row[number % METER_STEPS] != number)
         return;
     c->n_one_row--;
-    c->meter.home_sum_us += (uint64_t)clock_us();
+    c->meter.home_us = clock_us();
+    c->meter.home_sum_us += (uint64_t)c->meter.home_us;
     c->meter.n_home++;
 }
 
@@ -232,9 +233,20 @@ static void take_stock(struct cluster *c)
 
 /* ---- when ---- */
 
+/* Between two tokens nothing is under way either: it is over when the client has gone, or has been
+ * silent for a while. */
+static bool is_over(const struct cluster *c, int64_t now_us)
+{
+    bool anybody = false;
+
+    for (int i = 0; i < CORE_CLIENTS_MAX; i++)
+        anybody = anybody || (c->client[i].link && c->client[i].n_slots);
+    return core_view(c->core).n_flight == 0 && (!anybody || now_us - c->meter.home_us > IDLE_US);
+}
+
 void cluster_measure_begin(struct cluster *c, int64_t now_us)
 {
-    if (core_view(c->core).n_flight > 0 || c->meter.n_home < TOKENS_MIN || c->measure_until_us)
+    if (c->meter.n_home < TOKENS_MIN || c->measure_until_us || !is_over(c, now_us))
         return;
     c->measured_epoch = c->running.number;
     c->measure_until_us = now_us + (int64_t)MEASURE_WAIT_MS * 1000;
@@ -284,6 +296,26 @@ static double error_of(const struct measured *m)
     return m->tokens_per_s > 0 ? m->tokens_per_s / m->was.tokens_per_s - 1 : 0;
 }
 
+/* Whose parts these are: a plan that was asked for on paper may be another one. */
+static json_t *stages_json(const struct cluster *c)
+{
+    const struct plan *plan = &c->running.plan;
+    json_t *list = json_array();
+
+    for (int s = 0; s < plan->n_stages; s++) {
+        const struct plan_stage *st = &plan->stage[s];
+        const struct plan one = {.n_devices = 1, .n_stages = 1, .stage = {{0, st->first, st->end}}};
+        const struct member *m = &c->member[c->running.member[st->device]];
+        json_t *name = json_string(m->able.name);
+        char modules[64];
+
+        plan_describe(&one, c->model, 0, modules, sizeof modules);
+        json_array_append_new(list, json_pack("{s:o, s:s}", "name", name ? name : json_string("?"),
+                                              "modules", modules));
+    }
+    return list;
+}
+
 json_t *cluster_measured_json(const struct cluster *c)
 {
     const struct measured *m = &c->measured;
@@ -303,5 +335,6 @@ json_t *cluster_measured_json(const struct cluster *c)
     json_object_set_new(o, "streams", json_integer(m->streams));
     json_object_set_new(o, "error_percent", json_real(100 * error_of(m)));
     json_object_set_new(o, "predicted", was);
+    json_object_set_new(o, "stages", stages_json(c));
     return o;
 }

@@ -13,9 +13,9 @@
 
 /* Of what nobody has measured yet. The first two are what a token takes beside computing on links
  * without any delay (bench/net), the others those of a common home network. */
-#define STEP_S 0.0002
-#define HEAD_S 0.0003
-#define LATENCY_S 0.001
+#define STEP_S      0.00005
+#define HEAD_S      0.00023
+#define LATENCY_S   0.001
 #define BYTES_PER_S 12.5e6
 
 /* ---- who is there ---- */
@@ -270,8 +270,7 @@ static void tell_core(struct cluster *c, const struct draft *d, uint32_t ticket,
 
 static void tell_failure(struct cluster *c, uint32_t ticket, enum err code, const char *text)
 {
-    struct core_event event = {
-        .kind = CORE_PLANNED, .ticket = ticket, .code = code, .text = text};
+    struct core_event event = {.kind = CORE_PLANNED, .ticket = ticket, .code = code, .text = text};
 
     cluster_feed(c, &event);
 }
@@ -309,7 +308,8 @@ void cluster_solve(struct cluster *c, const struct core_action *a)
 static void planned(struct cluster *c, struct planner_job *job)
 {
     if (job->code) {
-        tell_failure(c, job->ticket, job->code, *c->expected.text ? c->expected.text : job->text.text);
+        tell_failure(c, job->ticket, job->code,
+                     *c->expected.text ? c->expected.text : job->text.text);
         return;
     }
     planner_job_free(c->planned);
@@ -347,8 +347,10 @@ static enum err check_names(const struct draft *d, const json_t *names, struct e
         for (int k = 1; name && k < d->p.n_devices; k++)
             here = here || strcmp(d->name[k], name) == 0;
         if (!here)
-            return err_set(et, ERR_INPUT, "there is no device %s here that could be used or left "
-                           "out", name ? name : "of no name");
+            return err_set(et, ERR_INPUT,
+                           "there is no device %s here that could be used or left "
+                           "out",
+                           name ? name : "of no name");
     }
     return ERR_NONE;
 }

@@ -122,31 +122,6 @@ static void put_work(const struct doc *d, json_t *o, int is)
     put(o, "busy", real(at >= 0 ? t->busy[at] : 0));
 }
 
-/* Why a device is left out, as words that go on after its name. */
-static void left_out_text(const struct doc *d, int is, char *buf, size_t cap)
-{
-    const struct report_device *rd = &d->r->device[is];
-    const struct place_device *from = &d->p->device[is];
-    double own = d->r->prediction.tokens_per_s, with = rd->other_tokens_per_s;
-    const char *asked = from->wish == PLACE_NOT ? "as asked for; " : "";
-
-    /* As many digits as it takes to tell them apart. */
-    int digits = own >= 99.95 ? 0 : own >= 9.995 ? 1 : 2;
-
-    if (own > 0 && fabs(with - own) < 0.02 * own)
-        digits++;
-    if (*rd->why.text)
-        snprintf(buf, cap, "%sit could not take part: %s", asked, rd->why.text);
-    else if (with <= own || from->wish == PLACE_NOT)
-        snprintf(buf, cap, "%swith it %.*f instead of %.*f tokens/s", asked, digits, with, digits,
-                 own);
-    else
-        snprintf(buf, cap,
-                 "with it %.*f instead of %.*f tokens/s, less than the %.3g %% it would have to "
-                 "bring",
-                 digits, with, digits, own, 100 * from->worth);
-}
-
 /* What would be without it, or with it. */
 static void put_other(const struct doc *d, json_t *o, int is)
 {
@@ -161,7 +136,7 @@ static void put_other(const struct doc *d, json_t *o, int is)
     if (rd->used)
         snprintf(why, sizeof why, "%s", rd->why.text);
     else
-        left_out_text(d, is, why, sizeof why);
+        report_left_out_text(d->p, d->r, is, why, sizeof why);
     put_text(o, "why", why);
 }
 

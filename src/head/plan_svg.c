@@ -1,10 +1,10 @@
 /* A plan as a drawing, from its document (plan_json.h). From the top: what it is and how quick; the
  * model as a bar, cut where the devices meet; a card for each stage, in rows that run to and fro,
- * with the ways between them as arrows; one token's time as a bar, predicted and, where it is known,
- * measured; the devices that are left out, and why.
+ * with the ways between them as arrows; one token's time as a bar, predicted and, where it is
+ * known, measured; the devices that are left out, and why.
  *
- * It has no scripts and no fonts of its own, follows the reader's light or dark theme, and names are
- * escaped: they come from other people's devices. */
+ * It has no scripts and no fonts of its own, follows the reader's light or dark theme, and names
+ * are escaped: they come from other people's devices. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -502,12 +502,18 @@ static void draw_time(struct drawing *d, const json_t *time, double y, double sc
     draw_part(d, &x, y, scale * number(time, "head_ms"), "head", NULL);
 }
 
+/* A running head learns from what it measures, so that what is predicted now is not what was
+ * predicted then. */
 static void time_words(const json_t *time, const char *what, char *buf, size_t cap)
 {
     const json_t *error = json_object_get(time, "error_percent");
-    char all[32], compute[32], hops[32], head[32], tail[48] = "";
+    const json_t *was = json_object_get(time, "predicted");
+    char all[32], compute[32], hops[32], head[32], then[32], tail[96] = "";
 
-    if (json_is_number(error))
+    if (json_is_number(error) && json_is_object(was))
+        snprintf(tail, sizeof tail, "; before that %s were predicted (%+.1f %%)",
+                 ms_text(then, number(was, "ms_per_token")), json_number_value(error));
+    else if (json_is_number(error))
         snprintf(tail, sizeof tail, "; the prediction is off by %+.1f %%",
                  json_number_value(error));
     snprintf(buf, cap, "%s: %s per token = %s computing + %s on the way + %s at the head%s", what,
@@ -517,9 +523,20 @@ static void time_words(const json_t *time, const char *what, char *buf, size_t c
              ms_text(head, number(time, "head_ms")), tail);
 }
 
+/* Only of the plan that is drawn: what runs may be another one. */
 static bool has_measured(const struct drawing *d)
 {
-    return json_is_object(d->measured) && parts_ms(d->measured) > 0;
+    const json_t *stages = json_object_get(d->measured, "stages");
+
+    for (size_t s = 0; s < json_array_size(stages); s++) {
+        const json_t *o = json_array_get(d->stages, s), *was = json_array_get(stages, s);
+        int at;
+
+        if (strcmp(remote_text(o, "modules"), remote_text(was, "modules")) != 0 ||
+            strcmp(remote_text(device_of(d, o, "device", &at), "name"), remote_text(was, "name")))
+            return false;
+    }
+    return parts_ms(d->measured) > 0;
 }
 
 static void draw_times(struct drawing *d, double y)

@@ -33,8 +33,8 @@ struct draft *draft_new(const struct place_problem *problem, int n);
 struct planner_job {
     struct planner_job *next; /* the planner's */
     struct draft *draft;
-    bool equal;              /* LinguaLinked's baseline instead of the program */
-    bool as_told;            /* `found` (or `code`) is set already: judge it, no more */
+    bool equal;   /* LinguaLinked's baseline instead of the program */
+    bool as_told; /* `found` (or `code`) is set already: judge it, no more */
     bool has_now, with_report;
     struct placement now; /* has_now: the plan that runs, in the draft's devices */
     void *about;          /* the asker's, until the planner is closed */
@@ -55,7 +55,7 @@ void planner_job_free(struct planner_job *job); /* NULL is fine */
 struct planner *planner_new(struct event_base *base,
                             void (*done)(void *user, struct planner_job *job), void *user);
 /* Waits for the job under way. No call comes after it; jobs that were not answered are freed. */
-void planner_close(struct planner *pl); /* NULL is fine */
+void planner_close(struct planner *pl);                          /* NULL is fine */
 void planner_begin(struct planner *pl, struct planner_job *job); /* takes it */
 
 #endif

@@ -62,6 +62,8 @@ void pace_fini(struct pace *x)
 
 /* ---- labels ---- */
 
+enum { LABELS_MAX = 500000 }; /* some 60 MB; only where tries are limited, too */
+
 struct label {
     double lat;   /* so far, the head's tail and client included */
     double most;  /* k * most, and no less than what is known of the whole plan's latency */
@@ -299,7 +301,7 @@ static void do_tail(struct work *w, int tail, int stride)
             arrive(w, node, i);
             for (int a = 0; a < w->n_arrivals; a++)
                 extend(w, node, i, &w->arrival[a]);
-            w->gave_up = w->tries_max && w->tries > w->tries_max;
+            w->gave_up = w->tries_max && (w->tries > w->tries_max || w->n_labels > LABELS_MAX);
         }
 }
 
@@ -378,6 +380,8 @@ enum order_result order_best(const struct pace *x, const struct chart *c,
         read_back(&w, out);
         *z = w.z;
     }
+    if (opts->tries)
+        *opts->tries += w.tries;
     free(w.cut);
     free(w.cell);
     free(w.label);

@@ -30,8 +30,11 @@ enum { PACES_MAX = 64 };
 int pace_list(const struct place_problem *p, int k[PACES_MAX], int g[PACES_MAX]);
 
 struct order_opts {
-    int stride;     /* a cut may be at every module, every second, ... */
-    long tries_max; /* gives up after so many runs were tried; 0 = as many as it takes */
+    int stride; /* a cut may be at every module, every second, ... */
+    /* Gives up after so many runs were tried, or when labels take too much memory; 0 = as many as
+     * it takes. */
+    long tries_max;
+    long *tries; /* counts them up, unless NULL */
 };
 enum order_result { ORDER_NONE, ORDER_FOUND, ORDER_GAVE_UP };
 /* Looks for plans with z < *z; the best becomes *out (plan and used, no more) and *z. GAVE_UP: it

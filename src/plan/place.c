@@ -202,10 +202,10 @@ static double run_programs(struct search *s, int pace, const struct place_opts *
         best = fmax(best, r.bound);
         if (r.found)
             search_around(s, r.order, r.n_order, best / (1 - STOP * opts->gap));
-        if (s->z >= z)
-            o.gap *= 0.1; /* no better plan: then a better bound */
-        if (!r.found)
+        if (!r.found || (s->z >= z && o.gap < opts->gap))
             break;
+        if (s->z >= z)
+            o.gap *= 0.1; /* no better plan: then once more for a better bound */
     }
     return best;
 }

@@ -126,7 +126,7 @@ struct place_opts {
     int nodes_max; /* of branch and bound, per program; 0 = as many as it takes */
     bool quick;    /* no program: good orders and exact cuts; bound is then a weak one */
 };
-#define PLACE_OPTS_DEFAULT ((struct place_opts){.gap = 0.01, .nodes_max = 2000})
+#define PLACE_OPTS_DEFAULT ((struct place_opts){.gap = 0.01, .nodes_max = 1000})
 
 /* ERR_INPUT: the problem makes no sense; names the device, module or link and what is wrong with
  * it: costs that are negative, not finite or absurd (above a day), two devices of one name, more

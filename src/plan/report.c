@@ -1,5 +1,6 @@
 #include "plan/report.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,4 +184,31 @@ void report_limit_text(const struct place_problem *p, const struct report *r, ch
         return;
     }
     CHECK(!"a limit of another kind");
+}
+
+/* ---- who is left out ---- */
+
+void report_left_out_text(const struct place_problem *p, const struct report *r, int device,
+                          char *buf, size_t cap)
+{
+    const struct report_device *rd = &r->device[device];
+    const struct place_device *from = &p->device[device];
+    double own = r->prediction.tokens_per_s, with = rd->other_tokens_per_s;
+    const char *asked = from->wish == PLACE_NOT ? "as asked for; " : "";
+
+    /* As many digits as it takes to tell them apart. */
+    int digits = own >= 99.95 ? 0 : own >= 9.995 ? 1 : 2;
+
+    if (own > 0 && fabs(with - own) < 0.02 * own)
+        digits++;
+    if (*rd->why.text)
+        snprintf(buf, cap, "%sit could not take part: %s", asked, rd->why.text);
+    else if (with <= own || from->wish == PLACE_NOT)
+        snprintf(buf, cap, "%swith it %.*f instead of %.*f tokens/s", asked, digits, with, digits,
+                 own);
+    else
+        snprintf(buf, cap,
+                 "with it %.*f instead of %.*f tokens/s, less than the %.3g %% it would have to "
+                 "bring",
+                 digits, with, digits, own, 100 * from->worth);
 }

@@ -28,4 +28,9 @@ void report_make(const struct place_problem *p, const struct placement *placemen
 void report_limit_text(const struct place_problem *p, const struct report *r, char *buf,
                        size_t cap);
 
+/* Why a device is left out, as words that go on after its name: "with it 8.1 instead of 9.4
+ * tokens/s", "it could not take part: ...". */
+void report_left_out_text(const struct place_problem *p, const struct report *r, int device,
+                          char *buf, size_t cap);
+
 #endif

@@ -7,10 +7,10 @@
 
 /* Work is bounded by counting it, never by a clock: the same problem has the same plan anywhere. */
 enum {
-    TRIES_ALL = 30000000,   /* runs tried over all chains, per pace: half a second or so */
+    TRIES_ALL = 10000000,   /* runs tried over all chains, per pace: some tenths of a second */
     TRIES_ORDER = 20000000, /* along one order */
     COARSE_CUTS = 24,       /* about so many when orders are compared */
-    MOVES = 400,            /* orders compared at most */
+    TRIES_NEAR = 3000000,   /* over all orders near one */
 };
 #define COARSE_LOSS 1.1 /* coarse cuts may make a plan worse by so much */
 
@@ -32,12 +32,12 @@ void search_fini(struct search *s)
         pace_fini(&s->pace[i]);
 }
 
-/* At every pace; false when one gave up. */
+/* At every pace; false when one gave up, and the others were not looked at. */
 static bool in_chart(struct search *s, const struct chart *c, const struct order_opts *opts)
 {
     bool all = true;
 
-    for (int i = 0; i < s->n_paces; i++) {
+    for (int i = 0; i < s->n_paces && all; i++) {
         struct placement found;
         double z = s->z;
 
@@ -77,10 +77,10 @@ bool search_all(struct search *s)
 
     if (!chart_of_all(s->room, &c))
         return false;
-    /* A good plan early saves labels. */
-    if (coarse_stride(s) > 1)
-        in_chart(s, &c, &(struct order_opts){coarse_stride(s), TRIES_ALL});
-    all = in_chart(s, &c, &(struct order_opts){1, TRIES_ALL});
+    /* A good plan early saves labels. Where even coarse cuts are too many, fine ones are. */
+    all = coarse_stride(s) == 1 ||
+          in_chart(s, &c, &(struct order_opts){coarse_stride(s), TRIES_ALL / 4, NULL});
+    all = all && in_chart(s, &c, &(struct order_opts){1, TRIES_ALL, NULL});
     chart_fini(&c);
     for (int d = 1; d < s->room->p->n_devices; d++)
         n += room_may_use(s->room, d);
@@ -93,7 +93,7 @@ static void try_order(struct search *s, const int *order, int n, int stride)
     struct chart c;
 
     chart_of_order(s->room, order, n, &c);
-    in_chart(s, &c, &(struct order_opts){stride, TRIES_ORDER});
+    in_chart(s, &c, &(struct order_opts){stride, TRIES_ORDER, &s->tries});
     chart_fini(&c);
     s->n_orders += stride == 1;
 }
@@ -180,15 +180,16 @@ static void move(int *order, int from, int to)
  * coarse ones: the plan known may have finer ones, and would hide what is gained. */
 static void improve(const struct search *s, int *order, int n, int stride, double enough)
 {
-    int moves = MOVES, since = 0;
+    int since = 0;
     struct search c = *s;
 
     c.z = isfinite(c.z) ? c.z * COARSE_LOSS : c.z;
+    c.tries = 0;
     try_order(&c, order, n, stride);
-    for (int i = 0; since < n && moves > 0 && c.z > enough; i = (i + 1) % n, since++) {
+    for (int i = 0; since < n && c.tries < TRIES_NEAR && c.z > enough; i = (i + 1) % n, since++) {
         int d = order[i];
 
-        for (int to = 0; to < n && moves > 0 && c.z > enough; to++) {
+        for (int to = 0; to < n && c.tries < TRIES_NEAR && c.z > enough; to++) {
             int at = 0, next[PLAN_DEVICES_MAX];
             double z = c.z;
 
@@ -199,7 +200,6 @@ static void improve(const struct search *s, int *order, int n, int stride, doubl
             memcpy(next, order, (size_t)n * sizeof *next);
             move(next, at, to);
             try_order(&c, next, n, stride);
-            moves--;
             if (c.z < z) {
                 memcpy(order, next, (size_t)n * sizeof *next);
                 since = -1;

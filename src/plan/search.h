@@ -11,6 +11,7 @@ struct search {
     struct placement best; /* plan and used, k and g */
     bool found;
     double z;     /* the best plan's */
+    long tries;   /* runs looked at along orders */
     int n_orders; /* orders of devices whose cuts were made exact */
 };
 void search_init(struct search *s, const struct room *room); /* borrows room */

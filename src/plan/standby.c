@@ -88,19 +88,27 @@ static int cap_of(const struct work *w, struct length *l)
     return cap;
 }
 
-/* The most that `next` may be when l is n. */
+/* The most that a length may be, up to `most`, when one on the same device is n. */
+static int left_by_device(const struct work *w, const struct length *l, int n,
+                          const struct length *other, int most)
+{
+    while (most > 0 && !fit(w, l, n, other, most))
+        most--;
+    return most;
+}
+
+/* The same of two that are neighbours in a chain. */
 static int left(const struct work *w, const struct length *l, int n, const struct length *next,
                 int most)
 {
-    if (next->stage != l->stage) {
-        const struct plan_stage *shared = stage_of(w, l->stage + 1);
-        int rest = shared->end - shared->first - n;
+    const struct plan_stage *shared;
+    int rest;
 
-        return rest < most ? rest : most;
-    }
-    while (most > 0 && !fit(w, l, n, next, most))
-        most--;
-    return most;
+    if (next->stage == l->stage)
+        return left_by_device(w, l, n, next, most);
+    shared = stage_of(w, l->stage + 1);
+    rest = shared->end - shared->first - n;
+    return rest < most ? rest : most;
 }
 
 /* Chain of n lengths, every one coupled with the next. Returns the most bytes. */
@@ -216,7 +224,7 @@ void place_standby(const struct place_problem *p, const struct placement *placem
 
         first->fixed = k;
         if (tail)
-            tail->cap = left(&w, first, k, tail, cap);
+            tail->cap = left_by_device(&w, first, k, tail, cap);
         bytes = solve_chain(&w, chain[0], n[0]) + (n[1] ? solve_chain(&w, chain[1], n[1]) : 0);
         if (best < 0 || bytes >= most) {
             most = bytes;
@@ -225,7 +233,7 @@ void place_standby(const struct place_problem *p, const struct placement *placem
     }
     first->fixed = best;
     if (tail)
-        tail->cap = left(&w, first, best, tail, cap);
+        tail->cap = left_by_device(&w, first, best, tail, cap);
     for (int i = 0; i < 2 && n[i]; i++) {
         (void)solve_chain(&w, chain[i], n[i]);
         read_chain(&w, chain[i], n[i], out);

@@ -27,11 +27,11 @@ struct fake_member {
     struct wire_link_report direct;  /* the latest that said so */
     int n_greets, n_pongs, n_left, n_reports, n_traces, n_trace_records;
     struct wire_report report;
+    int n_profiles;
+    struct wire_profile profile;
     struct probe *probe; /* while fake_head_probe runs */
     struct probe_result speed;
     int n_probed; /* well */
-    int n_profiles;
-    struct wire_profile profile;
 };
 
 struct fake_giver {

@@ -711,6 +711,105 @@ static void test_orders_that_make_no_sense(void **state)
     world_close(w);
 }
 
+/* ---- profiles ---- */
+
+static void ask_profile(struct world *w, uint64_t classes, int n_classes)
+{
+    struct wire_profile_ask ask = {.classes = classes, .n_classes = n_classes, .kv = KV_F16};
+    struct wire_buf buf;
+    struct frame_out f;
+
+    memcpy(ask.model, w->head.manifest->id, sizeof ask.model);
+    wire_profile_ask_encode(&ask, &buf, &f);
+    fake_head_send(&w->head, 0, &f);
+}
+
+static void test_profile(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = &w->head.member[0];
+    struct model_classes c;
+    struct wire_profile first;
+    int n_bulk;
+
+    (void)state;
+    if (model_classes(w->head.model, KV_F16, &c, &et))
+        fail_msg("%s", et.text);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &w->device[0].n_measuring, 1);
+    ask_profile(w, c.id, c.n); /* which is being seen to */
+    fake_head_wait(&w->head, &m->n_profiles, 1);
+    wait_state(w, 0, NODE_WAITING);
+    if (m->profile.code)
+        fail_msg("%s", m->profile.text.text);
+    assert_true(m->profile.classes == c.id);
+    assert_int_equal(m->profile.n_classes, c.n);
+    assert_int_equal(m->profile.n_threads, 1);
+    for (int i = 0; i < c.n; i++)
+        for (int k = 0; k <= 5; k++)
+            assert_true(m->profile.cost_ps[i][k] > 0);
+    first = m->profile;
+    n_bulk = w->head.n_bulk_greets;
+    assert_int_equal(n_bulk, 1);
+    /* It knows by now, and needs nobody for it, after a restart neither. */
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 2);
+    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
+    stop(w, 0);
+    start(w, 0, NULL, false);
+    fake_head_wait(&w->head, &m->n_greets, 2);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 3);
+    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
+    assert_int_equal(w->head.n_bulk_greets, n_bulk);
+    /* Classes that are not what the header says; it is here already. */
+    ask_profile(w, c.id + 1, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 4);
+    assert_int_equal(m->profile.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(m->profile.text.text, "same version"));
+    assert_int_equal(w->head.n_bulk_greets, n_bulk);
+    /* And the chain comes up as ever, asked in the midst of it. */
+    ask_profile(w, c.id + 2, c.n);
+    bring_up(w, false);
+    check_steps(w);
+    fake_head_wait(&w->head, &m->n_profiles, 5);
+    model_classes_fini(&c);
+    world_close(w);
+}
+
+/* An ask replaces the one before it; the head's end cancels it. */
+static void test_profile_is_replaced(void **state)
+{
+    struct world *w = world_open();
+    struct fake_member *m = &w->head.member[0];
+    struct model_classes c;
+
+    (void)state;
+    if (model_classes(w->head.model, KV_F16, &c, &et))
+        fail_msg("%s", et.text);
+    ask_profile(w, c.id + 1, c.n);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 1);
+    assert_true(m->profile.classes == c.id && !m->profile.code);
+    stop(w, 0);
+    w->window_ms = 400; /* so that it is still at it when the head goes */
+    start(w, 0, NULL, false);
+    fake_head_wait(&w->head, &m->n_greets, 2);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id + 1, c.n);
+    wait_state(w, 0, NODE_MEASURING);
+    fake_head_stop(&w->head);
+    wait_state(w, 0, NODE_DIALLING);
+    fake_head_start(&w->head);
+    wait_state(w, 0, NODE_WAITING);
+    ask_profile(w, c.id, c.n);
+    fake_head_wait(&w->head, &m->n_profiles, 2);
+    assert_int_equal(m->profile.code, ERR_NONE);
+    model_classes_fini(&c);
+    world_close(w);
+}
+
 /* ---- how quick links are ---- */
 
 static bool is_measured(uint64_t rtt_us, uint64_t out_bytes_per_s, uint64_t in_bytes_per_s)
@@ -819,105 +918,6 @@ static void test_speed_unknown(void **state)
     world_close(w);
 }
 
-/* ---- profiles ---- */
-
-static void ask_profile(struct world *w, uint64_t classes, int n_classes)
-{
-    struct wire_profile_ask ask = {.classes = classes, .n_classes = n_classes, .kv = KV_F16};
-    struct wire_buf buf;
-    struct frame_out f;
-
-    memcpy(ask.model, w->head.manifest->id, sizeof ask.model);
-    wire_profile_ask_encode(&ask, &buf, &f);
-    fake_head_send(&w->head, 0, &f);
-}
-
-static void test_profile(void **state)
-{
-    struct world *w = world_open();
-    struct fake_member *m = &w->head.member[0];
-    struct model_classes c;
-    struct wire_profile first;
-    int n_bulk;
-
-    (void)state;
-    if (model_classes(w->head.model, KV_F16, &c, &et))
-        fail_msg("%s", et.text);
-    ask_profile(w, c.id, c.n);
-    fake_head_wait(&w->head, &w->device[0].n_measuring, 1);
-    ask_profile(w, c.id, c.n); /* which is being seen to */
-    fake_head_wait(&w->head, &m->n_profiles, 1);
-    wait_state(w, 0, NODE_WAITING);
-    if (m->profile.code)
-        fail_msg("%s", m->profile.text.text);
-    assert_true(m->profile.classes == c.id);
-    assert_int_equal(m->profile.n_classes, c.n);
-    assert_int_equal(m->profile.n_threads, 1);
-    for (int i = 0; i < c.n; i++)
-        for (int k = 0; k <= 5; k++)
-            assert_true(m->profile.cost_ps[i][k] > 0);
-    first = m->profile;
-    n_bulk = w->head.n_bulk_greets;
-    assert_int_equal(n_bulk, 1);
-    /* It knows by now, and needs nobody for it, after a restart neither. */
-    ask_profile(w, c.id, c.n);
-    fake_head_wait(&w->head, &m->n_profiles, 2);
-    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
-    stop(w, 0);
-    start(w, 0, NULL, false);
-    fake_head_wait(&w->head, &m->n_greets, 2);
-    wait_state(w, 0, NODE_WAITING);
-    ask_profile(w, c.id, c.n);
-    fake_head_wait(&w->head, &m->n_profiles, 3);
-    assert_memory_equal(m->profile.cost_ps, first.cost_ps, sizeof first.cost_ps);
-    assert_int_equal(w->head.n_bulk_greets, n_bulk);
-    /* Classes that are not what the header says; it is here already. */
-    ask_profile(w, c.id + 1, c.n);
-    fake_head_wait(&w->head, &m->n_profiles, 4);
-    assert_int_equal(m->profile.code, ERR_UNSUPPORTED);
-    assert_non_null(strstr(m->profile.text.text, "same version"));
-    assert_int_equal(w->head.n_bulk_greets, n_bulk);
-    /* And the chain comes up as ever, asked in the midst of it. */
-    ask_profile(w, c.id + 2, c.n);
-    bring_up(w, false);
-    check_steps(w);
-    fake_head_wait(&w->head, &m->n_profiles, 5);
-    model_classes_fini(&c);
-    world_close(w);
-}
-
-/* An ask replaces the one before it; the head's end cancels it. */
-static void test_profile_is_replaced(void **state)
-{
-    struct world *w = world_open();
-    struct fake_member *m = &w->head.member[0];
-    struct model_classes c;
-
-    (void)state;
-    if (model_classes(w->head.model, KV_F16, &c, &et))
-        fail_msg("%s", et.text);
-    ask_profile(w, c.id + 1, c.n);
-    ask_profile(w, c.id, c.n);
-    fake_head_wait(&w->head, &m->n_profiles, 1);
-    assert_true(m->profile.classes == c.id && !m->profile.code);
-    stop(w, 0);
-    w->window_ms = 400; /* so that it is still at it when the head goes */
-    start(w, 0, NULL, false);
-    fake_head_wait(&w->head, &m->n_greets, 2);
-    wait_state(w, 0, NODE_WAITING);
-    ask_profile(w, c.id + 1, c.n);
-    wait_state(w, 0, NODE_MEASURING);
-    fake_head_stop(&w->head);
-    wait_state(w, 0, NODE_DIALLING);
-    fake_head_start(&w->head);
-    wait_state(w, 0, NODE_WAITING);
-    ask_profile(w, c.id, c.n);
-    fake_head_wait(&w->head, &m->n_profiles, 2);
-    assert_int_equal(m->profile.code, ERR_NONE);
-    model_classes_fini(&c);
-    world_close(w);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -936,10 +936,10 @@ int main(void)
         cmocka_unit_test(test_other_boundaries),
         cmocka_unit_test(test_no_part_any_more),
         cmocka_unit_test(test_orders_that_make_no_sense),
-        cmocka_unit_test(test_speed),
-        cmocka_unit_test(test_speed_unknown),
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_profile_is_replaced),
+        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_speed_unknown),
     };
 
     if (getenv("LINGUA_TEST_ONLY"))

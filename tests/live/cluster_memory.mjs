@@ -98,8 +98,11 @@ async function run(name, budgets, wrap) {
     const budget = i => budgets ? ['--memory', String(Math.ceil(budgets[i]))] : [];
     const c = cluster = new Cluster({
         lingua, model, net: new Loopback(N), work: join(folder, name), wrap,
-        measure: budgets !== null, // else all are as fast as the head, so that all have a part
-        serve: i => ['--no-announce', '--ctx', '1024', '--slots', '1', ...budget(i)], join: budget,
+        measure: budgets !== null,
+        // Without budgets in equal parts, so that all have one.
+        serve: i => ['--no-announce', '--ctx', '1024', '--slots', '1',
+            ...budgets ? budget(i) : ['--equal']],
+        join: budget,
     });
     forgetPages(model);
     await c.up();

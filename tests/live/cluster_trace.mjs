@@ -14,7 +14,7 @@ const CHUNK = 128, LETTERS = 1500; // a letter is one token to this model, a spa
 const folder = mkdtempSync(join(tmpdir(), 'lingua-trace-'));
 const model = join(folder, 'model.gguf'), file = join(folder, 'trace.json');
 const c = new Cluster({
-    lingua, net: new Loopback(3), model, work: join(folder, 'c'), serve: ['--no-announce'],
+    lingua, net: new Loopback(3), model, work: join(folder, 'c'), serve: ['--no-announce', '--equal'],
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
     process.on(signal, () => process.exit(1));

@@ -3,3 +3,7 @@ lingua_test(test_place_brute ${CMAKE_SOURCE_DIR}/tests/plan/test_place_brute.c $
 lingua_test(test_scratch ${CMAKE_SOURCE_DIR}/tests/plan/test_scratch.c LIBS test_support lingua_plan)
 lingua_test_needs_model(test_scratch)
 lingua_test(test_milp ${CMAKE_SOURCE_DIR}/tests/plan/test_milp.c ${plan_instance} LIBS lingua_plan)
+lingua_test(test_place ${CMAKE_SOURCE_DIR}/tests/plan/test_place.c ${plan_instance} LIBS lingua_plan)
+lingua_test(test_place_dp ${CMAKE_SOURCE_DIR}/tests/plan/test_place_dp.c ${plan_instance} LIBS lingua_plan)
+lingua_test(test_place_rules ${CMAKE_SOURCE_DIR}/tests/plan/test_place_rules.c ${plan_instance} LIBS lingua_plan)
+lingua_test(test_standby ${CMAKE_SOURCE_DIR}/tests/plan/test_standby.c ${plan_instance} LIBS lingua_plan)

@@ -158,7 +158,7 @@ static void test_tied(void **state)
         struct place_module *modules;
         struct segment_needs whole;
         struct model_classes classes;
-    struct model *m;
+        struct model *m;
         struct err_text et;
         uint64_t sum = 0;
         int n;
@@ -168,8 +168,8 @@ static void test_tied(void **state)
         n = model_n_modules(m);
         modules = calloc((size_t)n, sizeof *modules);
         must(model_classes(m, opts.kv, &classes, &et), &et);
-    place_describe(m, &classes, &opts, &p, modules);
-    model_classes_fini(&classes);
+        place_describe(m, &classes, &opts, &p, modules);
+        model_classes_fini(&classes);
         segment_needs(m, 0, n, &opts, 1, &whole);
         for (int k = 0; k < n; k++)
             sum += modules[k].weight_bytes;

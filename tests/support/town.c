@@ -54,6 +54,8 @@ static void open_node(struct town *t, int i, const struct token *token)
                           .token = token,
                           .n_threads = 1,
                           .memory_bytes = n->memory_bytes,
+                          .profile_windows = 1,
+                          .profile_window_ms = 1,
                           .log = {on_line, t}};
     struct err_text et;
 

@@ -1,6 +1,6 @@
-/* Devices files: what is written comes back the same, and everything that could be wrong with one is
- * refused with a sentence that names the place. The document and the drawing of a plan, with names
- * that would like to be markup. */
+/* Devices files: what is written comes back the same, and everything that could be wrong with one
+ * is refused with a sentence that names the place. The document and the drawing of a plan, with
+ * names that would like to be markup. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -61,7 +61,7 @@ test('a device too small for anything is left out, and says so to nobody\'s harm
     withRig(async rig => {
         const model = endlessModel();
         const alone = await rig.tokens(prompt, N, model);
-        await rig.serve({ model });
+        await rig.serve({ model, plan: true, args: ['--use', 'one'] });
         await rig.ready([]);
         await join(rig, 'dwarf', 8);
         await rig.join('one');

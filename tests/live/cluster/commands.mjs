@@ -39,7 +39,7 @@ test('private modules stay on devices marked mine', withRig(async rig => {
         }
         assert.deepEqual(await rig.tokens(prompt, N), story);
     };
-    await rig.serve({ model, args: ['--private'] });
+    await rig.serve({ model, args: ['--private', '--use', 'one'] });
     await rig.join('one');
     await check(await rig.ready(['one']));
     const two = await rig.join('two');

@@ -12,7 +12,7 @@ const prompt = 'hello', LONG = 300;
 // or says so.
 function slower(rig, name, factor) {
     const text = readFileSync(`${rig.state('head')}/profile`, 'utf8');
-    const times = line => /^cost /.test(line)
+    const times = line => /^\d+( \d+){6}$/.test(line)
         ? line.replace(/\d+/g, n => String(Math.round(Number(n) * factor))) : line;
     mkdirSync(rig.state(name), { recursive: true, mode: 0o700 });
     writeFileSync(`${rig.state(name)}/profile`, text.split('\n').map(times).join('\n'),
@@ -29,11 +29,11 @@ const deviceOf = (plan, name) => plan.devices.find(d => d.name === name);
 
 test('a slow device is left out, and by force it does what was said', withRig(async rig => {
     const model = endlessModel(24);
-    await rig.serve({ model, plan: true, args: ['--concurrency', '2'] });
+    await rig.serve({ model, plan: true });
     slower(rig, 'slug', 50);
     await rig.join('slug');
     await until(async () => (await rig.device('slug'))?.state === 'idle', 'slug is left out');
-    await rig.head.says(/slug is left out: with it [\d.]+ instead of [\d.]+ tokens\/s/);
+    await rig.head.says(/slug is left out: .*[\d.]+ instead of [\d.]+ tokens\/s/);
 
     const plan = await planOf(rig);
     const slug = deviceOf(plan, 'slug');
@@ -91,6 +91,7 @@ test('under steady load devices join and leave for good', withRig(async rig => {
     await rig.join('two');
     await rig.ready(['one', 'two']);
     assert.equal((await rig.quiet('devices', 'drain', 'one', '--state', rig.state('head'))).code, 0);
+    await until(async () => (await rig.device('one')).modules === '', 'it is let go');
     await rig.ready(['two']);
     await one.kill('SIGTERM');
     const seen = answers;

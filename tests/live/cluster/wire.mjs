@@ -4,6 +4,7 @@ import net from 'node:net';
 import { readFileSync } from 'node:fs';
 
 export const STEP = 5, GREET = 11, WELCOME = 12, REFUSE = 13, ROSTER = 14, FETCH = 29;
+const VERSION = 2;
 export const PAIR = 1, MEMBER = 2, STAGES = 3, BULK = 4;
 
 function varint(value) {
@@ -36,7 +37,7 @@ export function frame(type, header, payload = Buffer.alloc(0), promised = undefi
 }
 
 export function greet(purpose, name, more = {}) {
-    return frame(GREET, message({ 1: 1, 2: 1, 3: purpose, 4: name, ...more }));
+    return frame(GREET, message({ 1: VERSION, 2: VERSION, 3: purpose, 4: name, ...more }));
 }
 
 function firstFrame(bytes) {
