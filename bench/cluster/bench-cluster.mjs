@@ -34,7 +34,8 @@ const { values: opt, positionals } = parseArgs({
 function chosen(all, names, what) {
     for (const n of names ?? [])
         if (!all.some(x => x.name === n))
-            throw new Error(`there is no ${what} "${n}"; there are ${all.map(x => x.name).join(', ')}`);
+            throw new Error(`there is no ${what} "${n}"; there are ` +
+                all.map(x => x.name).join(', '));
     return all.filter(x => !names || names.includes(x.name));
 }
 
@@ -73,8 +74,8 @@ const note = words => console.error(`  ${words}`);
 function modelFile(name) {
     const where = join(build, 'bench'), path = join(where, `${name.replaceAll(':', '-')}.gguf`);
     mkdirSync(where, { recursive: true });
-    if (!existsSync(path) &&
-        spawnSync(join(build, 'lingua-test-model'), [name, path], { stdio: 'inherit' }).status !== 0)
+    const writer = join(build, 'lingua-test-model');
+    if (!existsSync(path) && spawnSync(writer, [name, path], { stdio: 'inherit' }).status !== 0)
         throw new Error(`no model ${name}`);
     return path;
 }
@@ -85,7 +86,7 @@ function modelOf(path) {
     if (r.status !== 0)
         throw new Error(r.stderr);
     const doc = JSON.parse(r.stdout), sum = doc.modules.reduce((a, m) => a + m.decode_bytes, 0);
-    return { path, width: doc.width, bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
+    return { path, width: doc.width, layers: doc.layers, bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
         modules: doc.modules.map(m => ({ bytes: m.bytes, work: m.decode_bytes / sum })) };
 }
 
@@ -131,8 +132,8 @@ async function up(mix, link, how) {
     // Before anything is measured, from which the head would learn.
     c.docs = {};
     for (const streams of byHand ? [] : [1, STREAMS])
-        c.docs[streams] = c.predicted(streams, tokens, [...(how.equal ? ['--equal'] : []),
-            ...(how.use ? ['--use', how.use] : [])]);
+        c.docs[streams] = streams === (how.streams ?? 1) && !how.equal ? c.planned()
+            : c.planned('--concurrency', String(streams), ...(how.equal ? ['--equal'] : []));
     await c.ask1('a', 2); // pages are touched, graphs built
     return c;
 }
@@ -218,7 +219,8 @@ async function planLeg(mix, link, round) {
 // A device that was left out, forced in: what was predicted of that, and what comes of it.
 async function forcedRow(mix, link) {
     let c = await up(mix, link, { streams: 1 });
-    const doc = c.docs[1], out = doc?.devices.find(d => !d.modules);
+    const doc = c.docs[1], out = doc?.devices.filter(d => !d.modules)
+        .sort((a, b) => a.other_tokens_per_s - b.other_tokens_per_s)[0];
     if (!out) {
         await down(c);
         console.log(`no device is left out of ${mix.name} ${link.name}`);
@@ -298,22 +300,24 @@ if (opt.help) {
 }
 llama = new Llama(opt['no-llama'] ? null : opt.llama);
 const model = modelOf(modelFile(opt.model));
-net = new Net(Math.max(...mixes.map(m => m.speeds.length), 3), join(build, 'lingua-netswitch'));
+net = new Net(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0), join(build, 'lingua-netswitch'));
 const [decode, prefill] = await alone(1, 8, 64);
 const fullMs = 1000 / decode;
 store = new Store(folder, lingua, model.path);
 await store.fill(net.n);
 store.filling = null;
 if (opt.calibrate) {
-    await calibrate({ alone, phones, net, linkSet, up, down, model, fullMs, folder });
+    await calibrate({ alone, phones, net, linkSet, up, down, model, fullMs, prefill,
+        layers: model.layers });
     process.exit(0);
 }
 console.log(`${opt.model}: ${(model.bytes / MB).toFixed(0)} MB, ${fullMs.toFixed(1)} ms/token on ` +
     `one core here; ${mixes.length} mixes x ${links.length} links x ${rounds} rounds, about ` +
     `${Math.ceil(estimate(prefill) / 60)} minutes; ${llama.words}`);
 for (const m of mixes)
-    console.log(`  ${m.name}: ${m.speeds.join(' : ')} as ${quotas(m).map(q => q.toFixed(3)).join(', ')}` +
-        ` cores, each with room for ${100 * m.room} % of the model`);
+    console.log(`  ${m.name}: ${m.speeds.join(' : ')} as ` +
+        `${quotas(m).map(q => q.toFixed(3)).join(', ')} cores, each with room for ` +
+        `${100 * m.room} % of the model`);
 for (let round = 0; round < rounds; round++)
     for (const link of links)
         for (const mix of mixes) {
