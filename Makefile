@@ -13,7 +13,7 @@ SOAK_SEED    ?= $(shell date +%s)
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo demo-chat test test-chat check bench bench-net bench-plan fuzz soak format install portable join-only-arm64 clean deps \
+.PHONY: all help demo demo-chat test test-chat check bench bench-net bench-cluster bench-plan fuzz soak format install portable join-only-arm64 clean deps \
 	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
@@ -48,6 +48,9 @@ bench-net: all ## what the network costs a token: delays, TLS; needs root [BENCH
 	@test -e $(B)/plain/build.ninja || tools/configure $(B)/plain -DLINGUA_BENCH_PLAINTEXT=ON -DLINGUA_BENCH=OFF
 	@tools/build $(B)/plain $(JOBS) lingua
 	@node bench/net/bench-net.mjs $(B) $(B)/plain $(BENCH_ARGS)
+
+bench-cluster: all ## the plan against equal parts on emulated phones; needs root [BENCH_ARGS=--quick]
+	@node bench/cluster/bench-cluster.mjs $(B) $(BENCH_ARGS)
 
 bench-plan: all ## how long plans take, and how near to the best they are proved to be [BENCH_ARGS=20]
 	@$(B)/lingua-bench-plan $(BENCH_ARGS)

@@ -8,7 +8,7 @@ import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { Net, SKIP, median } from '../net/machines.mjs';
+import { Net, median } from '../net/machines.mjs';
 import { LINKS, MIXES, Phones, missing, quotas } from './phones.mjs';
 import { PROMPT, CTX, STREAMS, PhoneCluster, Store, jsonSave } from './cluster.mjs';
 import { bestRuns, ceiling, equalRuns, nominal, splitText } from './nominal.mjs';
@@ -34,7 +34,8 @@ const { values: opt, positionals } = parseArgs({
 function chosen(all, names, what) {
     for (const n of names ?? [])
         if (!all.some(x => x.name === n))
-            throw new Error(`there is no ${what} "${n}"; there are ${all.map(x => x.name).join(', ')}`);
+            throw new Error(`there is no ${what} "${n}"; there are ` +
+                all.map(x => x.name).join(', '));
     return all.filter(x => !names || names.includes(x.name));
 }
 
@@ -73,8 +74,8 @@ const note = words => console.error(`  ${words}`);
 function modelFile(name) {
     const where = join(build, 'bench'), path = join(where, `${name.replaceAll(':', '-')}.gguf`);
     mkdirSync(where, { recursive: true });
-    if (!existsSync(path) &&
-        spawnSync(join(build, 'lingua-test-model'), [name, path], { stdio: 'inherit' }).status !== 0)
+    const writer = join(build, 'lingua-test-model');
+    if (!existsSync(path) && spawnSync(writer, [name, path], { stdio: 'inherit' }).status !== 0)
         throw new Error(`no model ${name}`);
     return path;
 }
@@ -85,7 +86,7 @@ function modelOf(path) {
     if (r.status !== 0)
         throw new Error(r.stderr);
     const doc = JSON.parse(r.stdout), sum = doc.modules.reduce((a, m) => a + m.decode_bytes, 0);
-    return { path, width: doc.width, bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
+    return { path, width: doc.width, layers: doc.layers, bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
         modules: doc.modules.map(m => ({ bytes: m.bytes, work: m.decode_bytes / sum })) };
 }
 
@@ -110,7 +111,7 @@ function linkSet(link) {
 
 // A cluster of a mix on a link, placed as `how` says: {equal}, {streams} or {runs}, and {use}.
 async function up(mix, link, how) {
-    const speeds = quotas(mix), n = speeds.length;
+    const speeds = quotas(mix);
     const budget = Math.round(mix.room * model.bytes + OVERHEAD);
     const byHand = how.runs && splitText(how.runs);
     speeds.forEach((s, i) => phones.set(`m${i}`, s, budget + SLACK));
@@ -128,7 +129,12 @@ async function up(mix, link, how) {
     await c.begin();
     await c.settled();
     c.mix = mix;
-    c.n = n;
+    // Before anything is measured, from which the head would learn.
+    c.docs = {};
+    for (const streams of byHand ? [] : [1, STREAMS])
+        c.docs[streams] = streams === (how.streams ?? 1) && !how.equal ? c.planned()
+            : c.planned('--concurrency', String(streams), ...(how.equal ? ['--equal'] : []));
+    await c.ask1('a', 2); // pages are touched, graphs built
     return c;
 }
 
@@ -156,10 +162,10 @@ function said(doc, streams, c) {
 }
 
 // Measures c with so many streams and keeps the record.
-async function measure(c, row, streams, doc, seed) {
-    const r = { ...row, streams, parts: c.parts(), ...said(doc, streams, c) };
+async function measure(c, row, streams) {
+    const r = { ...row, streams, parts: c.parts(), ...said(c.docs[streams], streams, c) };
     if (streams === 1) {
-        r.ttft_ms = await c.ttft(seed);
+        r.ttft_ms = await c.ttft();
         r.tokens_per_s = 1000 / await c.single(tokens);
         r.measured = c.devices().measured ?? undefined;
     } else {
@@ -173,6 +179,7 @@ async function measure(c, row, streams, doc, seed) {
         `${r.tokens_per_s.toFixed(3)} tokens/s` +
         (r.predicted ? ` (predicted ${r.predicted.toFixed(3)})` : '') +
         (r.nominal ? ` (by quotas ${r.nominal.toFixed(3)})` : '') +
+        (r.predicted_other ? ` for ${r.predicted_for}` : '') +
         (r.ttft_ms ? `, first token in ${(r.ttft_ms / 1000).toFixed(2)} s` : '') + `: ${r.parts}`);
     if (opt.json)
         jsonSave(opt.json, document());
@@ -184,8 +191,7 @@ async function equalLeg(mix, link, round) {
         runs: opt['by-hand'] && runs };
     const c = await up(mix, link, opt['by-hand'] ? { runs } : { equal: true });
     for (const streams of [1, STREAMS])
-        await measure(c, row, streams, !opt['by-hand'] &&
-            c.predicted(streams, tokens, ['--equal']), round);
+        await measure(c, row, streams);
     await down(c);
 }
 
@@ -196,15 +202,16 @@ async function planLeg(mix, link, round) {
     for (const streams of [1, STREAMS]) {
         const runs = opt['by-hand'] &&
             bestRuns(model, fullMs, mix, quotas(mix), link, streams);
-        const doc = last && !runs && said(last.predicted(streams, tokens), streams, last);
-        if (last && (runs ? splitText(runs) !== last.split : doc.predicted_other)) {
+        const other = last && (runs ? splitText(runs) !== last.split
+            : said(last.docs[streams], streams, last).predicted_other);
+        if (other) {
             await down(last);
             last = null;
         }
         last ??= await up(mix, link, runs ? { runs } : { streams });
         last.split = runs && splitText(runs);
         await measure(last, { mix: mix.name, link: link.name, kind: 'plan', round, linkIs: link,
-            runs }, streams, !runs && last.predicted(streams, tokens), round);
+            runs }, streams);
     }
     await down(last);
 }
@@ -212,7 +219,8 @@ async function planLeg(mix, link, round) {
 // A device that was left out, forced in: what was predicted of that, and what comes of it.
 async function forcedRow(mix, link) {
     let c = await up(mix, link, { streams: 1 });
-    const doc = c.predicted(1, tokens), out = doc?.devices.find(d => !d.modules);
+    const doc = c.docs[1], out = doc?.devices.filter(d => !d.modules)
+        .sort((a, b) => a.other_tokens_per_s - b.other_tokens_per_s)[0];
     if (!out) {
         await down(c);
         console.log(`no device is left out of ${mix.name} ${link.name}`);
@@ -224,7 +232,7 @@ async function forcedRow(mix, link) {
     await down(c);
     c = await up(mix, link, { streams: 1, use: out.name });
     row.parts = c.parts();
-    row.with_predicted_then = c.predicted(1, tokens, ['--use', out.name]).prediction.tokens_per_s;
+    row.with_predicted_then = c.docs[1].prediction.tokens_per_s;
     row.with_measured = 1000 / await c.single(tokens);
     await down(c);
     forced.push(row);
@@ -239,6 +247,8 @@ async function forcedRow(mix, link) {
 const document = () => ({ model: opt.model, tokens, prompt: PROMPT, context: CTX, full_ms: fullMs,
     mixes: MIXES.map(m => ({ ...m, quotas: quotas(m) })), links: LINKS, rows: rows(), records,
     forced, llama: llamas });
+
+const uneven = mix => ceiling(mix.speeds, mix.room, STREAMS);
 
 // Medians over the rounds, one row per mix, link and number of streams.
 function rows() {
@@ -255,7 +265,7 @@ function rows() {
                     predicted: of(kind, 'predicted'), ttft: of(kind, 'ttft_ms'),
                     predictedTtft: of(kind, 'predicted_ttft_ms') });
                 const row = { mix: mix.name, link: link.name, streams, equal: side('equal'),
-                    plan: side('plan'), uneven: ceiling(mix.speeds, mix.room, STREAMS),
+                    plan: side('plan'), uneven: uneven(mix),
                     ceiling: ceiling(mix.speeds, mix.room, streams) };
                 row.ratio = row.plan.rate / row.equal.rate;
                 if (row.ratio)
@@ -290,22 +300,24 @@ if (opt.help) {
 }
 llama = new Llama(opt['no-llama'] ? null : opt.llama);
 const model = modelOf(modelFile(opt.model));
-net = new Net(Math.max(...mixes.map(m => m.speeds.length), 3), join(build, 'lingua-netswitch'));
+net = new Net(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0), join(build, 'lingua-netswitch'));
 const [decode, prefill] = await alone(1, 8, 64);
 const fullMs = 1000 / decode;
 store = new Store(folder, lingua, model.path);
 await store.fill(net.n);
 store.filling = null;
 if (opt.calibrate) {
-    await calibrate({ alone, phones, net, linkSet, up, down, model, fullMs, folder });
+    await calibrate({ alone, phones, net, linkSet, up, down, model, fullMs, prefill,
+        layers: model.layers });
     process.exit(0);
 }
 console.log(`${opt.model}: ${(model.bytes / MB).toFixed(0)} MB, ${fullMs.toFixed(1)} ms/token on ` +
     `one core here; ${mixes.length} mixes x ${links.length} links x ${rounds} rounds, about ` +
     `${Math.ceil(estimate(prefill) / 60)} minutes; ${llama.words}`);
 for (const m of mixes)
-    console.log(`  ${m.name}: ${m.speeds.join(' : ')} as ${quotas(m).map(q => q.toFixed(3)).join(', ')}` +
-        ` cores, each with room for ${100 * m.room} % of the model`);
+    console.log(`  ${m.name}: ${m.speeds.join(' : ')} as ` +
+        `${quotas(m).map(q => q.toFixed(3)).join(', ')} cores, each with room for ` +
+        `${100 * m.room} % of the model`);
 for (let round = 0; round < rounds; round++)
     for (const link of links)
         for (const mix of mixes) {
@@ -325,7 +337,7 @@ function speedsSet(mix) {
 
 console.log(tableText(rows(), llamas));
 if (!opt['no-forced'] && !opt['by-hand'])
-    await forcedRow(mixes.at(-1), links[0]);
+    await forcedRow(mixes.reduce((a, b) => uneven(b) > uneven(a) ? b : a), links[0]);
 console.log(claimsText(rows()));
 if (opt.json)
     jsonSave(opt.json, document());

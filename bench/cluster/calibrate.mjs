@@ -55,7 +55,8 @@ async function pieces(env) {
         for (const ms of PERIODS_MS.filter(p => possible(s, p))) {
             const got = await stages(s, ms);
             console.log(s.toFixed(2).padStart(7) + periodWords(ms) + '  ' +
-                got.map((g, i) => `${g.toFixed(1)} ms ${percent(whole[i] / g / s)}`.padStart(18)).join(''));
+                got.map((g, i) => `${g.toFixed(1)} ms ${percent(whole[i] / g / s)}`.padStart(18))
+                    .join(''));
         }
     await env.down(c);
 }
@@ -99,8 +100,31 @@ async function wires(env) {
     env.linkSet(null);
 }
 
+// What the devices' own profiles say of their speed, over the quota; and what they measured of the
+// link.
+async function profiles(env) {
+    const mix = { name: 'calibration', speeds: [0.8, 0.4, 0.2, 0.1, 0.05], room: 1 };
+    console.log('== profiles: decoding a row, and a row of a prompt, against what one core does');
+    const c = await env.up(mix, LINKS[1], { streams: 1 });
+    const { devices, links } = JSON.parse(c.ask(['plan', '--json'])).devices_file;
+    const many = { attn: env.layers, ffn: env.layers, embed: 0, output: 1 };
+    const total = (d, what, but) => Object.entries(d.costs).reduce((sum, [key, cost]) =>
+        sum + (key.startsWith(but) ? 0 : many[key.split(' ')[0]] * what(cost)), 0);
+    devices.forEach((d, i) => {
+        const decode = env.fullMs / total(d, x => x.decode_ms[0], 'embed') / mix.speeds[i];
+        const prompt = 1000 / env.prefill / total(d, x => x.prefill_ms, 'output') / mix.speeds[i];
+        console.log(`${mix.speeds[i].toFixed(2).padStart(7)}${percent(decode).padStart(10)}` +
+            percent(prompt).padStart(10));
+    });
+    for (const p of links.pairs)
+        console.log(`  ${p.from} to ${p.to}: ${p.latency_ms.toFixed(3)} ms of ${LINKS[1].delay}, ` +
+            `${p.rate_mbit} Mbit/s of ${LINKS[1].air}`);
+    await env.down(c);
+}
+
 export async function calibrate(env) {
     await wires(env);
+    await profiles(env);
     await pieces(env);
     await steady(env.alone);
 }

@@ -85,12 +85,11 @@ export class PhoneCluster extends Cluster {
             .map(d => `${d.name} ${d.modules}`).join(', ');
     }
 
-    // What the head predicts for the placement it has: its document, or null where it cannot say.
-    predicted(streams, tokens, more = []) {
-        const depth = LETTERS + TEXT_EXTRA + Math.round(tokens / 2);
+    // The document of `lingua plan`; without questions it is about the placement that runs. null
+    // where there is no such command.
+    planned(...questions) {
         try {
-            return JSON.parse(this.ask(['plan', '--json', '--concurrency', String(streams),
-                '--prompt', String(PROMPT), '--depth', String(depth), ...more]));
+            return JSON.parse(this.ask(['plan', '--json', ...questions]));
         } catch (e) {
             if (/unknown command plan/.test(e.message))
                 return null;
@@ -114,9 +113,8 @@ export class PhoneCluster extends Cluster {
     }
 
     // ms to the first token of a prompt of PROMPT tokens.
-    async ttft(seed) {
-        const letter = 'bcdefghijklmnop'[seed % 15];
-        const t = await this.ask1(letter.repeat(PROMPT - TEXT_EXTRA), 1);
+    async ttft() {
+        const t = await this.ask1('b'.repeat(PROMPT - TEXT_EXTRA), 1);
         if (t.prompt_tokens !== PROMPT)
             throw new Error(`a prompt of ${t.prompt_tokens} tokens instead of ${PROMPT}`);
         return t.ttft_ms;

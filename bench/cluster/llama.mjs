@@ -3,8 +3,9 @@
 // llama.cpp-tools-extra and libggml0-backend-rpc), which is entered with chroot.
 //
 // The head computes on its own CPU and offloads the rest: -ngl says how many layers go to the
-// servers, --tensor-split shares them out evenly, so that every device has an equal part. One run of
-// llama-batched-bench gives one sequence and STREAMS of them (which it decodes as one batch).
+// servers, --tensor-split shares them out evenly, so that every device has an equal part. One run
+// of llama-batched-bench gives one sequence and STREAMS of them (which it decodes as one batch).
+// Budgets do not hold for it: its groups have no memory limit.
 import { copyFileSync, existsSync, linkSync, readdirSync, rmSync } from 'node:fs';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -65,14 +66,14 @@ export class Llama {
         this.procs = [];
         for (let i = 1; i < n; i++) {
             servers.push(`${env.net.address(i)}:${PORT}`);
-            this.start(env, i, [this.server, '-H', env.net.address(i), '-p', String(PORT), '-t', '1'],
-                'ignore');
+            this.start(env, i, [this.server, '-H', env.net.address(i), '-p', String(PORT), '-t',
+                '1'], 'ignore');
         }
         await sleep(1000);
         const p = this.start(env, 0, [this.bench, '-m', this.modelPath(env.model.path), '--rpc',
             servers.join(','), '-ngl', String(offloaded), '-ts', servers.map(() => 1).join('/'),
-            '-fit', 'off', '-t', '1', '-c', '512', '-npp', '16', '-ntg', String(env.tokens), '-npl', `1,${STREAMS}`,
-            '--output-format', 'jsonl'], ['ignore', 'pipe', 'pipe']);
+            '-fit', 'off', '-t', '1', '-c', '512', '-npp', '16', '-ntg', String(env.tokens),
+            '-npl', `1,${STREAMS}`, '--output-format', 'jsonl'], ['ignore', 'pipe', 'pipe']);
         let out = '', err = '';
         p.stdout.on('data', d => { out += d; });
         p.stderr.on('data', d => { err += d; });
