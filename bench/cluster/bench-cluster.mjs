@@ -168,6 +168,10 @@ async function measure(c, row, streams) {
         r.ttft_ms = await c.ttft();
         r.tokens_per_s = 1000 / await c.single(tokens);
         r.measured = c.devices().measured ?? undefined;
+        if (c.docs[1]) { // and once more, with what the head has learnt
+            r.learnt = 1000 / c.planned().prediction.ms_per_token;
+            r.tokens_per_s_then = 1000 / await c.single(tokens);
+        }
     } else {
         r.tokens_per_s = await c.together(tokens);
     }
@@ -262,7 +266,8 @@ function rows() {
                     return l.length ? median(l) : undefined;
                 };
                 const side = kind => ({ rate: of(kind, 'tokens_per_s'),
-                    predicted: of(kind, 'predicted'), ttft: of(kind, 'ttft_ms'),
+                    predicted: of(kind, 'predicted'), learnt: of(kind, 'learnt'),
+                    then: of(kind, 'tokens_per_s_then'), ttft: of(kind, 'ttft_ms'),
                     predictedTtft: of(kind, 'predicted_ttft_ms') });
                 const row = { mix: mix.name, link: link.name, streams, equal: side('equal'),
                     plan: side('plan'), uneven: uneven(mix),

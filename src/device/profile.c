@@ -26,6 +26,8 @@
 enum {
     BATCHES = 5, /* steps of 1, 2, 4, 8, 16 rows */
     BATCH_ROWS = 16,
+    WINDOW_RUNS = 6,   /* a window holds so many steps, if it need not be */
+    WINDOW_LONGER = 6, /* times as long for that */
     CHUNK_ROWS = 128, /* of prefill; as the planner counts (plan/place.h) */
     DEPTH = 2 * CHUNK_ROWS,
     PREFILL = 5, /* where the figures stand in wire_profile */
@@ -152,19 +154,21 @@ static enum err check_stop(struct measuring *x)
     return ERR_NONE;
 }
 
-/* Microseconds of a run, over at least window_ms. */
+/* Microseconds of a run, over at least window_ms; of short steps on a slow device over some of them,
+ * for under a quota a step or two may fall between two pauses, or around one. */
 static enum err time_window(struct measuring *x, struct job *j, int window_ms, double *us)
 {
     int64_t begun = clock_us(), taken;
     enum err e = check_stop(x);
-    int n = 0;
+    int n = 0, least = j->rows <= BATCH_ROWS ? WINDOW_RUNS : 1;
 
     do {
         if (!e)
             e = run_once(x, j);
         taken = clock_us() - begun;
         n++;
-    } while (!e && taken < window_ms * 1000);
+    } while (!e && (taken < window_ms * 1000 ||
+                    (n < least && taken < WINDOW_LONGER * window_ms * 1000)));
     *us = (double)(taken > 0 ? taken : 1) / n;
     return e;
 }
