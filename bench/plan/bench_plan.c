@@ -177,7 +177,8 @@ static void measure(const struct shape *s, int seeds)
 
 int main(int argc, char **argv)
 {
-    static const int sizes[][2] = {{32, 6}, {80, 16}, {16, 3}, {32, 12}, {48, 8}, {60, 10}, {100, 24}};
+    static const int sizes[][2] = {{32, 6}, {80, 16}, {16, 3},  {32, 12},
+                                   {48, 8}, {60, 10}, {100, 24}};
     int seeds = argc > 1 ? atoi(argv[1]) : 20;
 
     if (seeds < 1 || seeds > SEEDS_MAX) {

@@ -28,7 +28,7 @@ enum {
     BATCH_ROWS = 16,
     WINDOW_RUNS = 6,   /* a window holds so many steps, if it need not be */
     WINDOW_LONGER = 6, /* times as long for that */
-    CHUNK_ROWS = 128, /* of prefill; as the planner counts (plan/place.h) */
+    CHUNK_ROWS = 128,  /* of prefill; as the planner counts (plan/place.h) */
     DEPTH = 2 * CHUNK_ROWS,
     PREFILL = 5, /* where the figures stand in wire_profile */
     POSITION = 6,
@@ -167,8 +167,8 @@ static enum err time_window(struct measuring *x, struct job *j, int window_ms, d
             e = run_once(x, j);
         taken = clock_us() - begun;
         n++;
-    } while (!e && (taken < window_ms * 1000 ||
-                    (n < least && taken < WINDOW_LONGER * window_ms * 1000)));
+    } while (!e &&
+             (taken < window_ms * 1000 || (n < least && taken < WINDOW_LONGER * window_ms * 1000)));
     *us = (double)(taken > 0 ? taken : 1) / n;
     return e;
 }
