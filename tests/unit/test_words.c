@@ -34,8 +34,8 @@ static void test_a_list_gives_its_words(void **state)
 static void test_only_plain_names_are_put_into_commands(void **state)
 {
     static const char *const plain[] = {"pi", "old-phone", "a.b_c",
-                                        "k\xc3\xbc"
-                                        "che",
+                                        ("k\xc3\xbc"
+                                         "che"),
                                         "4"};
     static const char *const odd[] = {"", "-rf", "a b", "a;b", "a,b", "$(x)", "a'b", "../x"};
 
