@@ -96,7 +96,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
     AVX512DQ=avx512dq AVX512VL=avx512vl AVX512CD=avx512cd AVX512VBMI=avx512vbmi AVX512VNNI=avx512vnni
     AVX512BF16=avx512bf16 AVX512VBMI2=avx512vbmi2 AVX512IFMA=avx512ifma AVX512BITALG=avx512bitalg
     AVX512VPOPCNTDQ=avx512vpopcntdq F16C=f16c AVXVNNI=avxvnni AVX512FP16=avx512fp16 GFNI=gfni
-    VAES=vaes VPCLMULQDQ=vpclmulqdq AMX_INT8=amx-int8)
+    VAES=vaes VPCLMULQDQ=vpclmulqdq)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(engine_cpu_flags -march=armv8-a)
   set(engine_features ARM_FEATURE_DOTPROD=dotprod ARM_FEATURE_FP16_VECTOR_ARITHMETIC=fp16 ARM_FEATURE_SVE=sve
@@ -104,6 +104,9 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
 endif()
 if(LINGUA_NATIVE)
   set(engine_cpu_flags -march=native)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+    list(APPEND engine_cpu_flags -mno-amx-tile -mno-amx-int8 -mno-amx-bf16) # as engine/CMakeLists.txt says
+  endif()
 endif()
 execute_process(COMMAND ${engine_cc} ${engine_cpu_flags} -dM -E -x c /dev/null OUTPUT_VARIABLE macros)
 set(engine_uses "")

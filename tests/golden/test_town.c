@@ -149,7 +149,7 @@ static void a_drained_device_that_leaves_is_missed(void **state)
     whole = number_of(&town, "planned_bytes") - base;
     town_close(&town);
     opts.n_devices = 2; /* neither has room for all of it */
-    opts.head_memory = opts.node_memory = base + whole / 4 * 3;
+    opts.head_memory = opts.node_memory = base + whole / 8 * 7;
     town_open(&town, &opts, true);
     assert_int_equal(order(&town, "drain", "dev-1"), ERR_NONE);
     usleep(CORE_SETTLE_US + 200000);
