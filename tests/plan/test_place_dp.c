@@ -134,8 +134,8 @@ static void test_shortest_path(void **state)
         in.p.concurrency = 1;
         for (int d = 0; d < in.p.n_devices; d++)
             in.device[d].cap = 1;
-        for (tail = in.p.n_modules;
-             in.p.want_private && tail > 0 && in.module[tail - 1].is_private; tail--)
+        for (tail = in.p.n_modules; in.p.want_private && tail > 0 && in.module[tail - 1].is_private;
+             tail--)
             ;
         if (tail > 0 && tail < in.p.n_modules - 1)
             want = best(&in.p, tail, t);
