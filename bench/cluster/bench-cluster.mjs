@@ -66,7 +66,10 @@ process.on('exit', () => {
         rmSync(folder, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
-    process.on(signal, () => process.exit(1));
+    process.on(signal, () => {
+        console.log(`ended by ${signal}`);
+        process.exit(1);
+    });
 const note = words => console.error(`  ${words}`);
 
 // ---- what is measured on ----
@@ -86,7 +89,8 @@ function modelOf(path) {
     if (r.status !== 0)
         throw new Error(r.stderr);
     const doc = JSON.parse(r.stdout), sum = doc.modules.reduce((a, m) => a + m.decode_bytes, 0);
-    return { path, width: doc.width, layers: doc.layers, bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
+    return { path, width: doc.width, layers: doc.layers,
+        bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
         modules: doc.modules.map(m => ({ bytes: m.bytes, work: m.decode_bytes / sum })) };
 }
 
@@ -242,8 +246,9 @@ async function forcedRow(mix, link) {
     forced.push(row);
     const f = v => v.toFixed(3);
     console.log(`\n== ${out.name} of ${mix.name} ${link.name} was left out (${out.why})\n` +
-        `  without it ${f(row.without_measured)} tokens/s (predicted ${f(row.without_predicted)}), ` +
-        `with it ${f(row.with_measured)} (predicted ${f(row.with_predicted)})`);
+        '  without it ' +
+        `${f(row.without_measured)} tokens/s (predicted ${f(row.without_predicted)}), with it ` +
+        `${f(row.with_measured)} (predicted ${f(row.with_predicted)}): ${row.parts}`);
 }
 
 // ---- the whole ----
@@ -305,7 +310,8 @@ if (opt.help) {
 }
 llama = new Llama(opt['no-llama'] ? null : opt.llama);
 const model = modelOf(modelFile(opt.model));
-net = new Net(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0), join(build, 'lingua-netswitch'));
+net = new Net(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0),
+    join(build, 'lingua-netswitch'));
 const [decode, prefill] = await alone(1, 8, 64);
 const fullMs = 1000 / decode;
 store = new Store(folder, lingua, model.path);

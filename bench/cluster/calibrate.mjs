@@ -1,6 +1,6 @@
-// Is the emulation honest? Three tables: a device's speed against its quota when it computes all the
-// time, the same for pieces of work like a stage's with pauses between them, and what a link makes
-// of a ping and of a transfer.
+// Is the emulation honest? What a link makes of a ping and of a transfer; what the devices' own
+// profiles say against their quotas; speed against quota for pieces of work like a stage's, with
+// pauses between them, and when computing all the time.
 import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,8 +14,8 @@ const periodWords = ms => (ms ? `${ms} ms` : 'as used').padStart(10);
 const possible = (speed, ms) => !ms || speed * ms >= 1;
 
 async function steady(alone) {
-    console.log('== computing all the time: tokens/s against unlimited, over the quota, less one\n' +
-        '  quota' + PERIODS_MS.map(periodWords).join(''));
+    console.log('== computing all the time: tokens/s against unlimited, over the quota, less ' +
+        'one\n  quota' + PERIODS_MS.map(periodWords).join(''));
     const [whole] = await alone(1, 8, 0);
     const one = async (s, ms, name) => (await alone(s, Math.max(3, Math.round(12 * s)), 0,
         { periodUs: 1000 * ms, name }))[0];
@@ -65,7 +65,8 @@ async function pieces(env) {
 async function transfer(net) {
     const sink = `require('net').createServer(s => { let n = 0, t; s.on('data', d => {
         t ??= process.hrtime.bigint(); n += d.length; });
-        s.on('end', () => { console.log(8e3 * n / Number(process.hrtime.bigint() - t)); process.exit(); });
+        s.on('end', () => { console.log(8e3 * n / Number(process.hrtime.bigint() - t));
+            process.exit(); });
         }).listen(9, '${net.address(1)}', () => console.log('ready'));`;
     const source = `const s = require('net').connect(9, '${net.address(1)}', () => {
         s.end(Buffer.alloc(${TRANSFER_MB}e6)); });`;
@@ -80,7 +81,8 @@ async function transfer(net) {
     const over = new Promise(done => p.on('close', done));
     await heard('ready');
     const from = net.command(0, [process.execPath, '-e', source]);
-    await new Promise(done => spawn(from[0], from.slice(1), { stdio: 'inherit' }).on('close', done));
+    const sender = spawn(from[0], from.slice(1), { stdio: 'inherit' });
+    await new Promise(done => sender.on('close', done));
     await over;
     return Number(out.split('\n')[1]);
 }

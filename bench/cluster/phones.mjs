@@ -2,13 +2,14 @@
 // (versions 1 and 2 of control groups; the wrapper puts a process into its group before exec).
 //
 // A quota is so much CPU time per period. Whatever a device begins after a pause runs at full speed
-// until the period's share is used up, so a piece of work of W ms on a device of speed s takes W / s
-// less (1 - s) periods at most: long periods make short pieces look fast. But where several devices
+// until the period's share is used up, so a piece of work of W ms on a device of speed s takes
+// W / s less (1 - s) periods at most: long periods make short pieces look fast. But where several devices
 // want the same core, one may have to wait a whole tick of the kernel (4 ms) for its turn, and what
 // it does not use in a period is lost: with periods of 2 ms three busy devices lost 5 to 15 %, with
 // 5 ms nothing. So periods are 5 ms, and longer where 1 ms of CPU time, the least the kernel gives,
 // makes them so. --calibrate measures all that.
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync,
+    writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
@@ -66,7 +67,8 @@ export function missing() {
     } catch (e) {
         return `control groups cannot be made here (${e.message})`;
     }
-    return spawnSync('setpriv', ['--version']).status === 0 ? '' : 'there is no setpriv (util-linux)';
+    const has = spawnSync('setpriv', ['--version']).status === 0;
+    return has ? '' : 'there is no setpriv (util-linux)';
 }
 
 export class Phones {
@@ -165,7 +167,8 @@ function removeTree(path) {
             if (e.code === 'ENOENT' || tries > 100)
                 return;
         }
-        for (const pid of readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n').filter(Number))
+        const left = readFileSync(join(path, 'cgroup.procs'), 'utf8');
+        for (const pid of left.split('\n').filter(Number))
             try {
                 process.kill(Number(pid), 'SIGKILL');
             } catch {

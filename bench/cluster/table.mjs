@@ -26,11 +26,13 @@ export function tableText(rows, llamas) {
     });
     const width = head.map((h, i) => Math.max(h.length, ...lines.map(l => l[i].length)));
     const text = l => l.map((v, i) => i < 2 ? v.padEnd(width[i]) : v.padStart(width[i])).join('  ');
-    return ['', '== tokens/s, those farthest below the ceiling first; "off": how much longer a token ' +
-        'takes than predicted, "then": once the head has learnt from an answer; TTFT of 256 tokens in s', text(head), ...lines.map(text)].join('\n');
+    return ['', '== tokens/s, those farthest below the ceiling first; "off": how much longer a ' +
+        'token takes than predicted, "then": once the head has learnt from an answer; TTFT of 256 ' +
+        'tokens in s', text(head), ...lines.map(text)].join('\n');
 }
 
-const verdict = (holds, what, words) => `  ${what}: ${holds ? 'holds' : 'DOES NOT HOLD'} (${words})`;
+const verdict = (holds, what, words) =>
+    `  ${what}: ${holds ? 'holds' : 'DOES NOT HOLD'} (${words})`;
 
 // Of the worst among the rows that a claim is about.
 export function claimsText(rows) {
@@ -42,9 +44,10 @@ export function claimsText(rows) {
         if (!list.length)
             continue;
         const worst = list.reduce((a, b) => b.ratio < a.ratio ? b : a);
-        lines.push(verdict(worst.ratio >= least, `plan at least ${least} times equal on ${uneven}, ` +
-            `${streams} stream${streams > 1 ? 's' : ''}`,
-        list.map(r => `${r.link} ${num(r.ratio, 2)} of at most ${num(r.ceiling, 2)}`).join('; ')));
+        const what = `plan at least ${least} times equal on ${uneven}, ${streams} ` +
+            `stream${streams > 1 ? 's' : ''}`;
+        lines.push(verdict(worst.ratio >= least, what, list
+            .map(r => `${r.link} ${num(r.ratio, 2)} of at most ${num(r.ceiling, 2)}`).join('; ')));
     }
     const bad = rows.filter(r => r.ratio < NEVER_BELOW);
     const worst = rows.length && rows.reduce((a, b) => b.ratio < a.ratio ? b : a);
@@ -54,7 +57,8 @@ export function claimsText(rows) {
     const sides = rows.flatMap(r => ['equal', 'plan'].map(k =>
         ({ words: `${name(r)}, ${k}`, miss: missOf(r[k]) }))).filter(s => s.miss !== undefined);
     const off = sides.filter(s => Math.abs(s.miss) > NEAR);
-    const most = sides.length && sides.reduce((a, b) => Math.abs(b.miss) > Math.abs(a.miss) ? b : a);
+    const most = sides.length &&
+        sides.reduce((a, b) => Math.abs(b.miss) > Math.abs(a.miss) ? b : a);
     if (most)
         lines.push(verdict(!off.length, `predicted within ${100 * NEAR} %`,
             (off.length ? off : [most]).map(s => `${percent(s.miss)} at ${s.words}`).join('; ')));
