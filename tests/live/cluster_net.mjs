@@ -49,8 +49,10 @@ async function relays(c, want) {
     net.ctl('block', 1, 2);
     c.startHead();
     c.address = (await until('the head', () => c.devices())).address;
-    for (const i of [1, 2])
+    for (const i of [1, 2]) { // m1 is to be the first in the roster
         c.startDevice(i, c.address);
+        await until(`m${i} is known`, () => c.device(`m${i}`));
+    }
     const d = await c.ready(3);
     assert.deepEqual(hop(d, 'm1'), [{ to: 'm2', via: 'head' }]);
     assert.deepEqual(hop(d, 'm2'), [{ to: 'm0', via: 'direct' }]);
