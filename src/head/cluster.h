@@ -54,6 +54,8 @@ struct cluster_opts {
     const char *split;
     int profile_windows, profile_window_ms; /* device/profile.h; 0 = as usual. Tests take less */
     int token_life_s;                       /* 0 = as link/token.h has it */
+    bool api;        /* answers requests itself, too (gen.h): opens the vocabulary and a pool */
+    int n_queue_max; /* requests that may wait for a slot; 0 = 256 */
     struct log log;
     bool (*hashing)(void *user, uint64_t done, uint64_t total); /* false stops; may be NULL */
     /* A token was used up (or none is open yet): a fresh one to show. May be NULL. */

@@ -25,11 +25,45 @@
  *      rest goes on; it is asked again when it comes anew. One that neither fails nor gets on
  *      (CORE_PROGRESS) for STUCK_US is made to fail: CORE_STUCK, answered by CORE_FAILED.
  *
- * Steps: numbered from 1 within the epoch, none left out; at most FLIGHT_PER_STAGE per stage under
- * way, prefill chunks back to back. A client's steps are answered in its own order; clients take
- * turns, one step each. Slot changes travel in front of the rows of the ask that brings them; an
- * ask of slot changes alone is a step without rows. When none comes home for STEP_US they are given
- * up, and the epoch begins anew: some device lost one, and nobody can say which.
+ * Two kinds of work share the steps. A *stream* is a request of the API: the core owns its tokens
+ * and its slot, and decides what is computed when. A *client* is a program of this machine that
+ * owns slots and asks for rows by itself (lingua run --cluster, perplexity); it knows nothing of
+ * the others.
+ *
+ * Steps (core_batch.c): numbered from 1 within the epoch, none left out. One carries rows of many:
+ *   1. The decode rows of one group: k groups are under way at once (the plan's k, or one per
+ *      stage), so that with n streams decoding a group is ceil(n / k) rows. A group that is not
+ *      full waits CORE_HOLD_US for those whose token is just being sampled, so that groups do not
+ *      crumble into single rows.
+ *   2. Rows of prompts, which fill the step up to what struct core_pace allows: as many as make it
+ *      take no longer than PACE_STRETCH times what the decode rows alone take, and up to n_rows_max
+ *      when nobody decodes. Streams that read take turns, one step each, so that a short prompt
+ *      does not wait for a long one; chunks of one prompt go back to back.
+ *   3. At most one ask of each client, whole, in turn; its slot changes go in front of the rows.
+ *      An ask of up to CORE_DECODE_ROWS rows counts as decoding. A larger one goes when it is its
+ *      turn, whatever the pace says: clients choose their own chunks.
+ *   4. Rows that want hidden states never share a step with rows that want logits.
+ * At most CORE_FLIGHT_PER_STAGE steps per stage are under way. When none comes home for STEP_US
+ * they are given up, and the epoch begins anew: some device lost one, and nobody can say which.
+ *
+ * A stream's life:
+ *   1. CORE_REQUEST: refused at once (CORE_ENDED) when it can never fit or the queue is full, else
+ *      it waits for a slot. Flows (API keys, addresses) take turns at the queue: the next is the
+ *      oldest request of the flow with the fewest streams under way.
+ *   2. It gets the free slot that holds the longest prefix of its prompt; what another slot (in
+ *      use or not) holds in common beyond that is copied by a slot change in front of its rows.
+ *      CORE_STARTED says how much need not be read. The last token of a prompt is always read.
+ *   3. It reads, and each row that wants a result is told by CORE_ROW while its CORE_HOME is
+ *      handled. A generating stream wants the last row; then it waits for CORE_TOKEN (one token,
+ *      or several that were guessed, for speculation), whose last row is wanted, and so on.
+ *   4. CORE_END, whenever the driver likes: no further row of it is sent. Steps under way come home
+ *      for nothing. The slot keeps its prefix for the next request that begins alike, and is the
+ *      first to go when it was used least recently.
+ *   5. A new epoch in which nobody was lost (a device joined, a better plan): every stream reads
+ *      its tokens again and goes on; nothing is told. A device that is lost ends every stream by
+ *      CORE_ENDED with ERR_GONE and the sentence that names it; those still in the queue wait, at
+ *      most WAIT_US. A step that failed is read again, STREAM_TRIES_MAX times, then CORE_ENDED.
+ * All that continuing after a loss will need is kept: tokens, wanted positions, the slot's tags.
  *
  * What a client sees. Each ask is answered exactly once, in the order of its asks (the one
  * exception: an ask beyond CORE_ASKS_MAX unanswered ones is refused at once, ERR_LIMIT). An answer
@@ -64,8 +98,21 @@
 
 struct core;
 
+/* What a step of so many rows takes on the slowest stage, by the plan's costs. All 0: not known;
+ * rows are then taken to cost alike from four on, and k to be one per stage. */
+enum { PACE_POINTS = 5 };
+struct core_pace {
+    int k;                      /* groups under way; 0 = one per stage */
+    double step_s[PACE_POINTS]; /* at 1, 2, 4, 8, 16 rows */
+    double row_s;               /* each row beyond 16 */
+};
+
 enum {
     CORE_MEMBERS_MAX = PLAN_DEVICES_MAX,
+    CORE_STREAMS_MAX = 1024, /* waiting and under way */
+    CORE_DECODE_ROWS = 8,
+    CORE_HOLD_US = 3000,
+    CORE_STREAM_TRIES_MAX = 3,
     CORE_CLIENTS_MAX = 64,
     CORE_ASKS_MAX = 64, /* of one client, unanswered */
     CORE_FLIGHT_PER_STAGE = 2,
@@ -82,6 +129,7 @@ struct core_opts {
     int n_slots, n_ctx, n_rows_max;
     uint8_t tag_key[16]; /* random; of the SipHash-2-4 that makes prefix tags */
     int n_vocab;         /* 0: tokens are only checked not to be negative */
+    int n_queue_max;     /* streams that may wait for a slot; 0 = CORE_STREAMS_MAX - n_slots */
 };
 
 enum core_event_kind {
@@ -98,6 +146,9 @@ enum core_event_kind {
     CORE_CLOSE,    /* client: gone; its slots are freed, its steps' results thrown away */
     CORE_ASK,      /* client, ask */
     CORE_HOME,     /* epoch, number, code, text: a step is back from the last stage */
+    CORE_REQUEST,  /* request */
+    CORE_TOKEN,    /* client = stream, tokens[n]: what follows; n = 1, or guesses of several */
+    CORE_END,      /* client = stream: no more of it; ignored when it has ended */
     CORE_TIME,     /* nothing but that time has passed */
 };
 
@@ -111,6 +162,23 @@ struct core_ask {
     const uint8_t *want;
 };
 
+/* What comes back for a row. The values of `want` in a step. */
+enum core_want { CORE_WANT_NOTHING = 0, CORE_WANT_LOGITS = 1, CORE_WANT_HIDDEN = 2 };
+
+struct core_request {
+    int stream; /* the driver's number, never used again */
+    int flow;   /* whose it is */
+    int after;  /* -1, or a stream with the same beginning: this one waits until that has read its
+                   prompt (or has ended), and copies it */
+    int n_tokens;
+    const int32_t *tokens; /* the prompt, >= 1; copied */
+    int n_more;            /* tokens it may add at most; n_tokens + n_more <= n_ctx */
+    int want_from;         /* rows from this position on want a result; n_tokens - 1: the last */
+    enum core_want want;   /* LOGITS or HIDDEN */
+    bool fresh;            /* read everything, whatever slots hold */
+    int slot;              /* -1, or the slot it insists on */
+};
+
 struct core_event {
     enum core_event_kind kind;
     int member, client, n;
@@ -121,19 +189,27 @@ struct core_event {
     const struct plan *plan;
     const int *members; /* (plan->n_devices): member of each device of the plan */
     const struct core_ask *ask;
+    const struct core_request *request;
+    const int32_t *tokens;
+    const struct core_pace *pace; /* PLANNED: of the plan; NULL = not known */
 };
 
 enum core_action_kind {
-    CORE_SOLVE,  /* ticket, members[n]: who could take part; answer with CORE_PLANNED */
-    CORE_ASSIGN, /* epoch, plan, members: tell them */
-    CORE_LOAD,   /* epoch, number: the last step of the old one */
-    CORE_SEND,   /* step, in the core's slots and numbers: to stage 0 */
-    CORE_REPLY,  /* client, number, code, text: its ask is answered; with ERR_NONE and wanted rows
-                    the logits are those of the CORE_HOME being handled */
-    CORE_STALE,  /* client: all its slots are empty now */
-    CORE_OPENED, /* client, or code and text (ERR_LIMIT: no slots left) */
-    CORE_STUCK,  /* member, epoch: answer with CORE_FAILED, for only the driver knows its name */
-    CORE_SAY,    /* text, for the log and the user's eye */
+    CORE_SOLVE,   /* ticket, members[n]: who could take part; answer with CORE_PLANNED */
+    CORE_ASSIGN,  /* epoch, plan, members: tell them */
+    CORE_LOAD,    /* epoch, number: the last step of the old one */
+    CORE_SEND,    /* step, in the core's slots and numbers: to stage 0 */
+    CORE_REPLY,   /* client, number, code, text: its ask is answered; with ERR_NONE and wanted rows
+                    the logits are those of the CORE_HOME being handled: n_rows from row on */
+    CORE_STALE,   /* client: all its slots are empty now */
+    CORE_OPENED,  /* client, or code and text (ERR_LIMIT: no slots left) */
+    CORE_STUCK,   /* member, epoch: answer with CORE_FAILED, for only the driver knows its name */
+    CORE_STARTED, /* client = stream, n = tokens that need not be read, slot */
+    CORE_ROW,     /* client = stream, row of the CORE_HOME being handled, n = its position, last:
+                     the last wanted one, so the stream now waits for CORE_TOKEN or CORE_END */
+    CORE_ENDED,   /* client = stream, code, text: it is over, and it was not the driver's wish.
+                     ERR_LIMIT with busy: the queue is full, later it may go */
+    CORE_SAY,     /* text, for the log and the user's eye */
 };
 
 struct core_action {
@@ -146,6 +222,8 @@ struct core_action {
     const struct plan *plan;
     const int *members;
     const struct step *step;
+    int row, n_rows, slot;
+    bool last, busy;
 };
 
 enum core_state { CORE_ALONE, CORE_WANTING, CORE_FETCHING, CORE_LOADING, CORE_RUNNING };
@@ -169,10 +247,18 @@ struct core_view {
     const struct plan *plan; /* of epoch; NULL before the first */
     const int *members;
     int n_flight, n_slots_taken;
-    const char *text; /* what it waits for, in words; "" when running */
+    int n_streams, n_waiting; /* with a slot; in the queue */
+    const char *text;         /* what it waits for, in words; "" when running */
 };
 struct core_view core_view(const struct core *c);
 /* For tests: what the core believes a client's slot holds. */
 int core_slot_len(const struct core *c, int client, int slot);
+
+struct core_slot_view {
+    int stream, client; /* -1: not so; both -1: free */
+    int len;            /* positions it holds */
+    int n_prompt;       /* of the stream's */
+};
+void core_slot_look(const struct core *c, int slot, struct core_slot_view *out);
 
 #endif

@@ -54,25 +54,34 @@ enum ll_code ll_session_open(struct ll_engine *engine, const struct ll_sampling 
                              struct ll_session **out, struct ll_error *error)
 {
     struct ll_sampling given = sampling ? *sampling : ll_sampling_defaults();
-    struct sampling s = {given.temp, given.top_k, given.top_p, given.min_p, given.seed};
+    struct sampling s = SAMPLING_DEFAULT;
     size_t n_rows = (size_t)engine->n_rows_max;
     struct err_text et = {{0}};
     struct ll_session *session;
-    enum err e = sampling_check(&s, &et);
+    struct sampler *sampler;
+    enum err e;
     int slot;
 
     *out = NULL;
+    s.temp = given.temp;
+    s.top_k = given.top_k;
+    s.top_p = given.top_p;
+    s.min_p = given.min_p;
+    s.seed = given.seed;
+    e = sampler_open(engine->text, &s, &sampler, &et);
     if (e)
         return engine_fail(error, e, &et);
     slot = engine_slot_take(engine);
-    if (slot < 0)
+    if (slot < 0) {
+        sampler_free(sampler);
         return engine_say(error, LL_LIMIT,
                           "all %d sessions are open: close one, or open the engine with more",
                           engine->n_sessions);
+    }
     session = mem_zalloc(1, sizeof *session);
     session->engine = engine;
     session->slot = slot;
-    session->sampler = sampler_new(engine->text, &s);
+    session->sampler = sampler;
     session->row_slot = mem_zalloc(n_rows, sizeof *session->row_slot);
     session->row_pos = mem_zalloc(n_rows, sizeof *session->row_pos);
     session->row_want = mem_zalloc(n_rows, sizeof *session->row_want);
@@ -225,17 +234,17 @@ static enum err chunk_read(struct ll_session *session, int n_wanted, struct tens
 static enum err token_pick(struct ll_session *session, int32_t *token, struct err_text *et)
 {
     struct tensors logits = {0};
+    enum err e = ERR_NONE;
 
     CHECK(session->n_read < session->n_tokens);
     while (session->n_read < session->n_tokens) {
-        enum err e = chunk_read(session, 1, &logits, et);
-
+        e = chunk_read(session, 1, &logits, et);
         if (e)
             return e;
     }
-    *token = sampler_pick(session->sampler, logits.data[0]);
+    e = sampler_pick(session->sampler, logits.data[0], token, NULL, 0, NULL, et);
     engine_unlock(session->engine);
-    return ERR_NONE;
+    return e;
 }
 
 static void text_append(struct ll_session *session, int32_t token)

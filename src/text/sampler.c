@@ -37,19 +37,24 @@ enum err sampling_check(const struct sampling *s, struct err_text *et)
     return ERR_NONE;
 }
 
-struct sampler *sampler_new(const struct text *t, const struct sampling *s)
+enum err sampler_open(const struct text *t, const struct sampling *s, struct sampler **out,
+                      struct err_text *et)
 {
     struct sampler *p;
+    enum err e = sampling_check(s, et);
 
-    CHECK(sampling_check(s, NULL) == ERR_NONE);
+    *out = NULL;
+    if (e)
+        return e;
     p = mem_zalloc(1, sizeof *p);
     p->n_vocab = text_n_vocab(t);
+    *out = p;
     if (s->temp < temp_min)
-        return p;
+        return ERR_NONE;
     p->data = mem_zalloc((size_t)p->n_vocab, sizeof *p->data);
     p->chain = shim_chain_new(s);
     CHECK(p->chain != NULL);
-    return p;
+    return ERR_NONE;
 }
 
 void sampler_free(struct sampler *s)
@@ -76,12 +81,16 @@ static int32_t pick_greedy(const float *logits, int n)
     return id;
 }
 
-int32_t sampler_pick(struct sampler *s, const float *logits)
+enum err sampler_pick(struct sampler *s, const float *logits, int32_t *token,
+                      struct token_prob *own, int n_top, struct token_prob *top,
+                      struct err_text *et)
 {
     int i;
 
+    (void)own, (void)n_top, (void)top, (void)et;
+    *token = pick_greedy(logits, s->n_vocab);
     if (!s->chain)
-        return pick_greedy(logits, s->n_vocab);
+        return ERR_NONE;
     for (i = 0; i < s->n_vocab; i++) {
         float l = logits[i] > -logit_max ? logits[i] : -logit_max; /* NaN too */
 
@@ -91,5 +100,6 @@ int32_t sampler_pick(struct sampler *s, const float *logits)
     }
     i = shim_chain_pick(s->chain, s->data, s->n_vocab);
     CHECK(i >= 0 && i < s->n_vocab);
-    return s->data[i].id;
+    *token = s->data[i].id;
+    return ERR_NONE;
 }

@@ -59,23 +59,78 @@ MUST_CHECK enum err text_render_chat(const struct text *t, const struct text_mes
                                      int n_messages, bool add_assistant, char **out,
                                      struct err_text *et);
 
+/* ---- sampling ---- */
+
+enum { SAMPLING_BIAS_MAX = 1024, SAMPLING_TOP_MAX = 64, GRAMMAR_BYTES_MAX = 256 << 10 };
+
+struct token_bias {
+    int32_t token;
+    float bias; /* added to the logit; -INFINITY forbids */
+};
+
+/* A grammar in GBNF. Lazy: it holds from the first trigger on, in what is generated. */
+struct grammar {
+    const char *text; /* NULL: none */
+    bool lazy;
+    int n_triggers;
+    const struct grammar_trigger {
+        enum trigger_kind {
+            TRIGGER_TOKEN,
+            TRIGGER_WORD,
+            TRIGGER_PATTERN,
+            TRIGGER_PATTERN_FULL
+        } kind;
+        const char *text; /* all but TOKEN */
+        int32_t token;    /* TOKEN */
+    } * triggers;
+};
+
 struct sampling {
     float temp;    /* 0 = greedy: the largest logit, lowest id on a tie */
     int top_k;     /* 0 = all */
     float top_p;   /* 1 = all */
     float min_p;   /* 0 = all */
     uint32_t seed; /* the same seed, logits and settings give the same tokens */
+    /* Penalties, llama.cpp's: over the last `last_n` tokens, prompt included; -1 = all of them. */
+    int last_n;
+    float repeat, frequency, presence; /* 1, 0, 0 = none */
+    bool ignore_end;                   /* end-of-generation tokens are never chosen */
+    int n_bias;
+    const struct token_bias *bias; /* borrowed until sampler_open returns, as is the grammar */
+    struct grammar grammar;
 };
 #define SAMPLING_DEFAULT                                                                           \
-    ((struct sampling){.temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .seed = 0})
+    ((struct sampling){                                                                            \
+        .temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .last_n = 64, .repeat = 1.0f})
 
 MUST_CHECK enum err sampling_check(
     const struct sampling *s, struct err_text *et); /* ERR_INPUT naming the setting and its range */
-struct sampler *sampler_new(
-    const struct text *t, const struct sampling *s); /* settings must have passed sampling_check */
+/* Checks, too. ERR_INPUT with the line of a grammar that cannot be read; ERR_LIMIT for one that is
+ * too long or too deep. */
+MUST_CHECK enum err sampler_open(const struct text *t, const struct sampling *s,
+                                 struct sampler **out, struct err_text *et);
 void sampler_free(struct sampler *s);
-/* One token from logits (n_vocab f32, borrowed, not changed). Applied in llama.cpp's order: top-k,
- * top-p, min-p, temperature. */
-int32_t sampler_pick(struct sampler *s, const float *logits);
+/* Another of the same settings and state, with a seed of its own. */
+struct sampler *sampler_clone(const struct sampler *s, uint32_t seed);
+/* Tokens of the prompt, for penalties. Grammars begin behind it. */
+void sampler_prompt(struct sampler *s, const int32_t *tokens, int n);
+
+struct token_prob {
+    int32_t token;
+    float
+        logprob; /* of the model's own distribution: softmax over all logits, before any setting */
+};
+
+/* One token from logits (n_vocab f32, borrowed, not changed), which counts as chosen from then on.
+ * Applied in llama.cpp's order: bias, penalties, top-k, top-p, min-p, temperature; the grammar is
+ * asked about the choice first and masks all tokens only when it refuses that one (FACTS: masking a
+ * large vocabulary costs 20 ms). own and top[n_top] (best first) may be NULL / 0. ERR_INPUT: the
+ * grammar allows no token at all. */
+MUST_CHECK enum err sampler_pick(struct sampler *s, const float *logits, int32_t *token,
+                                 struct token_prob *own, int n_top, struct token_prob *top,
+                                 struct err_text *et);
+
+/* log softmax(logits)[token]; for likelihoods. (n_vocab) f32. */
+double text_logprob(const float *logits, int n_vocab, int32_t token);
 
 #endif

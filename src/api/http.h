@@ -1,0 +1,62 @@
+/* HTTP on libevent's evhttp: what comes in is bounded and judged, what goes out is watched. Knows
+ * nothing of models. Event loop's thread only.
+ *
+ * A `call` is one request until its answer has been given. It is answered once: http_reply, or
+ * http_stream_begin, then any number of http_event, then http_stream_end. */
+#ifndef LINGUA_API_HTTP_H
+#define LINGUA_API_HTTP_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "api/api.h"
+
+struct http;
+struct call;
+
+enum http_method { HTTP_GET = 1, HTTP_POST = 2 };
+
+struct http_route {
+    const char *path; /* whole: "/v1/models"; ending in a slash: everything below it, too */
+    int methods;      /* of enum http_method, or'd */
+    bool open;        /* needs no key (/health, the page) */
+    void (*handle)(void *user, struct call *call);
+};
+
+/* What the server needs to know of itself, for /metrics. */
+struct http_stats {
+    unsigned long long connections, requests, bad_requests, dropped;
+    int n_connections, n_calls;
+};
+
+MUST_CHECK enum err http_open(struct event_base *base, const struct api_opts *opts,
+                              const struct http_route *routes, int n_routes, void *user,
+                              struct http **out, struct err_text *et);
+void http_close(struct http *h); /* calls end as if their clients had gone */
+int http_port(const struct http *h);
+void http_stats(const struct http *h, struct http_stats *out);
+
+const char *call_path(const struct call *c);
+const char *call_query(const struct call *c, const char *name); /* decoded; NULL: not there */
+const char *call_body(const struct call *c, size_t *n);
+/* Whose it is: equal for equal API keys, else for equal addresses. */
+int call_flow(const struct call *c);
+/* Told once when the client goes away before the answer was complete; the call is gone then. */
+void call_on_gone(struct call *c, void (*gone)(void *user), void *user);
+/* "chatcmpl-" and 24 random letters, into buf. */
+enum { CALL_ID_MAX = 48 };
+void call_id(const char *prefix, char buf[CALL_ID_MAX]);
+
+/* Whole answers; the call is gone afterwards. http_reply takes json. */
+void http_reply(struct call *c, int status, json_t *json);
+void http_reply_bytes(struct call *c, int status, const char *type, const void *bytes, size_t n);
+void http_header(struct call *c, const char *name, const char *value); /* before the answer */
+
+void http_stream_begin(struct call *c);
+/* "data: ...\n\n". Kept back while the client does not read (api.h). */
+void http_event(struct call *c, const char *data, size_t n);
+void http_event_json(struct call *c, json_t *json); /* takes json */
+void http_stream_end(struct call *c);               /* the call is gone afterwards */
+
+#endif
