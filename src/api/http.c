@@ -394,7 +394,7 @@ static int method_bit(const struct call *c)
 {
     switch (evhttp_request_get_command(c->req)) {
     case EVHTTP_REQ_GET:
-    case EVHTTP_REQ_HEAD: /* evhttp leaves the body out */
+    case EVHTTP_REQ_HEAD:
         return HTTP_GET;
     case EVHTTP_REQ_POST:
         return HTTP_POST;

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,11 +74,17 @@ void http_reply_bytes(struct call *c, int status, const char *type, const void *
     struct evhttp_request *req = c->req;
     struct conn *conn = c->conn;
     struct evbuffer *body = evbuffer_new();
+    char length[24];
 
     CHECK(body && !c->streaming);
     if (status != 204)
         http_header(c, "Content-Type", type);
-    CHECK(evbuffer_add(body, bytes, n) == 0);
+    if (evhttp_request_get_command(req) != EVHTTP_REQ_HEAD) {
+        CHECK(evbuffer_add(body, bytes, n) == 0);
+    } else {
+        snprintf(length, sizeof length, "%zu", n);
+        http_header(c, "Content-Length", length);
+    }
     call_answered(c, status);
     call_free(c);
     evhttp_request_set_on_complete_cb(req, on_complete, conn);
