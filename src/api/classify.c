@@ -28,7 +28,7 @@ static const char **labels_read(const json_t *labels, struct fault *f)
     const char **list;
 
     if (!json_is_array(labels) || !n || n > API_LABELS_MAX) {
-        fault_field(f, "labels", "must be an array of 1 to %d texts to choose from",
+        fault_field(f, "labels", "labels must be an array of 1 to %d texts to choose from",
                     API_LABELS_MAX);
         return NULL;
     }
@@ -36,7 +36,7 @@ static const char **labels_read(const json_t *labels, struct fault *f)
     for (size_t i = 0; i < n; i++) {
         list[i] = json_string_value(json_array_get(labels, i));
         if (!list[i]) {
-            fault_field(f, "labels", "entry %zu is no text", i);
+            fault_field(f, "labels", "labels[%zu] is no text", i);
             free(list);
             return NULL;
         }
@@ -63,7 +63,7 @@ static bool prepare(struct work *w, void *own, struct fault *f)
     enum err e;
 
     if (!json_is_string(input))
-        return fault_field(f, "input", "must be the text to classify, a string");
+        return fault_field(f, "input", "input must be the text to classify, a string");
     if (!json_get_string(body, "template", &ask.template, f))
         return false;
     labels = labels_read(json_object_get(body, "labels"), f);

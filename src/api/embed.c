@@ -44,13 +44,13 @@ static bool input_read(struct work *w, const json_t *given, const char *param, s
 
     if (json_is_array(given)) {
         if (!json_array_size(given))
-            return fault_field(f, param, "is empty");
+            return fault_field(f, param, "%s is empty", param);
         return tokens_read(given, work_text(w), param, &to->tokens, &to->n_tokens, f);
     }
     if (!json_is_string(given))
-        return fault_field(f, param, "must be a text or an array of token ids");
+        return fault_field(f, param, "%s must be a text or an array of token ids", param);
     if (!json_string_length(given))
-        return fault_field(f, param, "is empty");
+        return fault_field(f, param, "%s is empty", param);
     e = text_tokenize(work_text(w), json_string_value(given), json_string_length(given), true,
                       false, &to->tokens, &to->n_tokens, &et);
     return e ? work_fault(f, e, &et) : true;
@@ -81,16 +81,18 @@ static bool inputs_read(struct work *w, struct embed *b, const char *field, cons
     char param[64];
 
     if (!given || json_is_null(given))
-        return fault_field(f, field, "is missing: a text, or an array of texts or tokens");
+        return fault_field(f, field, "%s is missing: a text, or an array of texts or tokens",
+                           field);
     if (!n)
-        return fault_field(f, field, "is empty");
+        return fault_field(f, field, "%s is empty", field);
     if (n > API_INPUTS_MAX)
-        return fault_field(f, field, "has %zu entries; one request takes %d", n, API_INPUTS_MAX);
+        return fault_field(f, field, "%s has %zu entries; one request takes %d", field, n,
+                           API_INPUTS_MAX);
     if (!b->base64 && n * (size_t)work_facts(w)->n_embd > EMBED_VALUES_MAX)
         return fault_field(f, field,
-                           "has %zu entries; one request takes %d of this model's vectors as "
+                           "%s has %zu entries; one request takes %d of this model's vectors as "
                            "numbers, or %d with \"encoding_format\": \"base64\"",
-                           n, EMBED_VALUES_MAX / work_facts(w)->n_embd, API_INPUTS_MAX);
+                           field, n, EMBED_VALUES_MAX / work_facts(w)->n_embd, API_INPUTS_MAX);
     b->input = mem_zalloc(n, sizeof *b->input);
     b->n_inputs = (int)n;
     for (size_t i = 0; i < n; i++) {
@@ -113,13 +115,15 @@ static bool settings_read(struct work *w, struct embed *b, struct fault *f)
         !json_get_int(body, "dimensions", 1, 1 << 24, &dimensions, f))
         return false;
     if (strcmp(format, "float") != 0 && strcmp(format, "base64") != 0)
-        return fault_field(f, "encoding_format", "must be \"float\" or \"base64\"");
+        return fault_field(f, "encoding_format", "encoding_format must be \"float\" or \"base64\"");
     if (normalize != -1 && normalize != 2)
-        return fault_field(f, "embd_normalize", "must be 2 (length 1) or -1 (as it is)");
+        return fault_field(f, "embd_normalize",
+                           "embd_normalize must be 2 (length 1) or -1 (as it is)");
     if (dimensions != work_facts(w)->n_embd)
-        return fault_field(f, "dimensions",
-                           "this model's vectors have %d dimensions and cannot be shortened",
-                           work_facts(w)->n_embd);
+        return fault_field(
+            f, "dimensions",
+            "dimensions: this model's vectors have %d dimensions and cannot be shortened",
+            work_facts(w)->n_embd);
     b->base64 = strcmp(format, "base64") == 0;
     b->raw = normalize < 0;
     b->pooling = (enum pooling)work_api(w)->pooling;

@@ -36,7 +36,7 @@ bool tokens_read(const json_t *array, const struct text *t, const char *param, i
 
     *tokens = NULL;
     if (!json_is_array(array))
-        return fault_field(f, param, "must be an array of token ids");
+        return fault_field(f, param, "%s must be an array of token ids", param);
     list = mem_alloc(n_given * sizeof *list);
     for (size_t i = 0; i < n_given; i++) {
         const json_t *one = json_array_get(array, i);
@@ -44,9 +44,8 @@ bool tokens_read(const json_t *array, const struct text *t, const char *param, i
 
         if (!json_is_integer(one) || id < 0 || id >= n_vocab) {
             free(list);
-            return fault_field(f, param,
-                               "entry %zu is no token: ids are whole numbers from 0 to %d", i,
-                               n_vocab - 1);
+            return fault_field(f, param, "%s[%zu] is no token: ids are whole numbers from 0 to %d",
+                               param, i, n_vocab - 1);
         }
         list[i] = (int32_t)id;
     }
@@ -89,7 +88,7 @@ static bool tokenize(struct work *w, void *own, struct fault *f)
         !json_get_bool(body, "with_pieces", &with_pieces, f))
         return false;
     if (!json_is_string(content))
-        return fault_field(f, "content", "must be the text to tokenize, a string");
+        return fault_field(f, "content", "content must be the text to tokenize, a string");
     e = text_tokenize(t, json_string_value(content), json_string_length(content), add_special,
                       parse_special, &tokens, &n, &et);
     if (e)
