@@ -18,8 +18,7 @@ struct core *core_new(const struct core_opts *opts)
     c->opts = *opts;
     c->now_us = INT64_MIN;
     c->next_number = 1;
-    c->row_slot = mem_zalloc((size_t)opts->n_rows_max, sizeof *c->row_slot);
-    c->row_tag = mem_zalloc(2 * (size_t)opts->n_rows_max, sizeof *c->row_tag);
+    c->hold_us = INT64_MAX;
     epoch_init(c);
     slots_init(c);
     return c;
@@ -31,9 +30,10 @@ void core_free(struct core *c)
         return;
     for (int i = 0; i < CORE_CLIENTS_MAX; i++)
         flight_forget_client(c, i);
+    for (int k = 0; k < c->n_flight; k++)
+        free(c->flights[(c->flight_first + k) % FLIGHT_MAX].pieces);
+    stream_fini(c);
     slots_fini(c);
-    free(c->row_slot);
-    free(c->row_tag);
     memset(c->opts.tag_key, 0, sizeof c->opts.tag_key);
     free(c);
 }
@@ -176,6 +176,15 @@ static void handle(struct core *c, const struct core_event *ev)
     case CORE_HOME:
         flight_home(c, ev);
         return;
+    case CORE_REQUEST:
+        stream_request(c, ev->request);
+        return;
+    case CORE_TOKEN:
+        stream_token(c, ev);
+        return;
+    case CORE_END:
+        stream_end(c, ev->client);
+        return;
     case CORE_TIME:
         return;
     }
@@ -183,11 +192,12 @@ static void handle(struct core *c, const struct core_event *ev)
 
 static void check(const struct core *c)
 {
-    int n_flying = 0;
-
     for (int i = 0; i < CORE_CLIENTS_MAX; i++)
-        n_flying += c->clients[i].n_flying;
-    CHECK(n_flying <= c->n_flight);
+        CHECK(c->clients[i].n_flying <= c->n_flight);
+    for (int i = 0; i < c->n_streams; i++)
+        CHECK(!c->streams[i].open || c->streams[i].slot < 0 ||
+              c->slots[c->streams[i].slot].stream == i);
+    CHECK(c->n_rows == 0 && c->n_decode_flights >= 0 && c->n_decode_flights <= c->n_flight);
     CHECK(c->live || c->n_flight == 0);
     CHECK(!c->live || c->n_flight <= CORE_FLIGHT_PER_STAGE * c->cur.plan.n_stages);
     CHECK(c->grace_us == INT64_MAX || c->phase == PHASE_NONE);
@@ -206,17 +216,21 @@ void core_step(struct core *c, const struct core_event *event, int64_t now_us,
     c->user = user;
     handle(c, event);
     epoch_tick(c);
-    flight_pump(c);
+    batch_pump(c);
     flight_expire(c);
+    stream_expire(c);
     check(c);
     c->act = NULL;
 }
 
 int64_t core_next_us(const struct core *c)
 {
-    int64_t a = epoch_next_us(c), b = flight_next_us(c);
+    const int64_t due[] = {epoch_next_us(c), flight_next_us(c), stream_next_us(c), c->hold_us};
+    int64_t next = INT64_MAX;
 
-    return a < b ? a : b;
+    for (size_t i = 0; i < sizeof due / sizeof due[0]; i++)
+        next = due[i] < next ? due[i] : next;
+    return next;
 }
 
 struct core_view core_view(const struct core *c)
@@ -229,7 +243,11 @@ struct core_view core_view(const struct core *c)
                           .text = c->live ? "" : epoch_waits_for(c)};
 
     for (int i = 0; i < c->opts.n_slots; i++)
-        v.n_slots_taken += c->slots[i].client >= 0;
+        v.n_slots_taken += !slots_is_free(c, i);
+    for (int i = 0; i < c->n_streams; i++) {
+        v.n_streams += c->streams[i].open && c->streams[i].slot >= 0;
+        v.n_waiting += c->streams[i].open && c->streams[i].slot < 0;
+    }
     if (c->live)
         v.state = CORE_RUNNING;
     else if (c->phase == PHASE_LOADING)
@@ -247,4 +265,18 @@ int core_slot_len(const struct core *c, int client, int slot)
 
     CHECK(i >= 0 && slot >= 0 && slot < c->clients[i].n_slots);
     return c->slots[c->clients[i].slot[slot]].len;
+}
+
+void core_slot_look(const struct core *c, int slot, struct core_slot_view *out)
+{
+    const struct slot *s = &c->slots[slot];
+
+    CHECK(slot >= 0 && slot < c->opts.n_slots);
+    *out = (struct core_slot_view){.stream = -1, .client = -1, .len = s->len};
+    if (s->client >= 0)
+        out->client = c->clients[s->client].number;
+    if (s->stream >= 0) {
+        out->stream = c->streams[s->stream].number;
+        out->n_prompt = c->streams[s->stream].n_prompt;
+    }
 }

@@ -48,8 +48,9 @@
  *
  * A stream's life:
  *   1. CORE_REQUEST: refused at once (CORE_ENDED) when it can never fit or the queue is full, else
- *      it waits for a slot. Flows (API keys, addresses) take turns at the queue: the next is the
- *      oldest request of the flow with the fewest streams under way.
+ *      it waits for a slot. Flows (API keys, addresses) take turns at the queue by start-time fair
+ *      queueing: a request is due one turn after the last of its flow, or now; the one longest due
+ *      is next. So no flow is served twice before another that waits, and none waits for ever.
  *   2. It gets the free slot that holds the longest prefix of its prompt; what another slot (in
  *      use or not) holds in common beyond that is copied by a slot change in front of its rows.
  *      CORE_STARTED says how much need not be read. The last token of a prompt is always read.
@@ -110,7 +111,7 @@ struct core_pace {
 enum {
     CORE_MEMBERS_MAX = PLAN_DEVICES_MAX,
     CORE_STREAMS_MAX = 1024, /* waiting and under way */
-    CORE_DECODE_ROWS = 8,
+    CORE_DECODE_ROWS = 2,    /* an ask of so many rows decodes */
     CORE_HOLD_US = 3000,
     CORE_STREAM_TRIES_MAX = 3,
     CORE_CLIENTS_MAX = 64,

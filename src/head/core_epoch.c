@@ -237,6 +237,7 @@ static void end(struct core *c, int member, const char *text, const char *advice
     core_say(c, "%s", whole.text);
     slots_wipe(c);
     flight_lose(c, whole.text);
+    stream_lose(c, ERR_GONE, whole.text);
     c->trouble = err_set(&c->trouble_text, ERR_GONE,
                          "%.300s, and the devices that are left are still being "
                          "made ready; try again, or bring it back (lingua join on "
@@ -370,6 +371,8 @@ static bool take_crew(const struct core_event *ev, struct crew *out)
         plan_check(p, p->stage[p->n_stages - 1].end, &et))
         return false;
     *out = (struct crew){.plan = *p};
+    if (ev->pace)
+        out->pace = *ev->pace;
     for (int i = 0; i < p->n_devices; i++) {
         out->members[i] = ev->members[i];
         if (place_of(out, out->members[i]) != i)
@@ -417,6 +420,7 @@ void epoch_planned(struct core *c, const struct core_event *ev)
     if (c->phase == PHASE_FETCHING && same_crew(&crew, &c->next))
         return;
     if (c->live && same_crew(&crew, &c->cur)) {
+        c->cur.pace = crew.pace;
         c->phase = PHASE_NONE;
         return;
     }
@@ -486,6 +490,7 @@ static void give_up_steps(struct core *c)
     c->stopped_us = c->now_us;
     slots_wipe(c);
     flight_lose(c, text);
+    stream_lose(c, ERR_GONE, text);
     if (c->phase == PHASE_SWITCHING)
         return;
     if (c->phase == PHASE_FETCHING)

@@ -1,6 +1,5 @@
-/* An ask's way: copied and put into its client's queue; taken when its turn comes and fewer than
- * CORE_FLIGHT_PER_STAGE steps per stage are under way; sent as one step; answered when that is
- * home.
+/* An ask's way: copied and put into its client's queue; put into a step when its turn comes
+ * (core_batch.c); answered when that is home.
  *
  * What an ask names is checked when it comes, what its slots hold when it is taken, since a step
  * before it may have failed by then. A refusal waits until the client's asks before it are
@@ -143,10 +142,12 @@ void flight_ask(struct core *c, int i, const struct core_ask *a)
     if (!cl->asked || a->number > cl->last_asked)
         cl->last_asked = a->number;
     cl->asked = true;
+    cl->decodes = !e && q->n_rows <= CORE_DECODE_ROWS && q->n_want > 0;
+    cl->rest_us = INT64_MIN;
     cl->asks[(cl->first + cl->n_asks++) % CORE_ASKS_MAX] = q;
 }
 
-static struct ask *pop(struct client *cl)
+struct ask *flight_pop(struct client *cl)
 {
     struct ask *q = cl->asks[cl->first];
 
@@ -156,111 +157,111 @@ static struct ask *pop(struct client *cl)
     return q;
 }
 
+static struct flight *flight_at(struct core *c, int k)
+{
+    return &c->flights[(c->flight_first + k) % FLIGHT_MAX];
+}
+
 void flight_forget_client(struct core *c, int i)
 {
     struct client *cl = &c->clients[i];
 
     while (cl->n_asks > 0)
-        free(pop(cl));
-    for (int k = 0; k < c->n_flight; k++) {
-        struct flight *f = &c->flights[(c->flight_first + k) % FLIGHT_MAX];
-
-        if (f->client == i)
-            f->client = -1;
-    }
+        free(flight_pop(cl));
+    for (int k = 0; k < c->n_flight; k++)
+        for (int j = 0; j < flight_at(c, k)->n_pieces; j++)
+            if (flight_at(c, k)->pieces[j].client == i)
+                flight_at(c, k)->pieces[j].client = -1;
     cl->n_flying = 0;
 }
 
-/* ---- taking asks in turn ---- */
-
-static void send(struct core *c, int i, struct ask *q)
+void flight_forget_stream(struct core *c, int i)
 {
-    struct flight *f = &c->flights[(c->flight_first + c->n_flight) % FLIGHT_MAX];
-    struct step s = {.number = c->next_number++, .epoch = c->cur.plan.epoch};
+    for (int k = 0; k < c->n_flight; k++)
+        for (int j = 0; j < flight_at(c, k)->n_pieces; j++)
+            if (flight_at(c, k)->pieces[j].stream == i)
+                flight_at(c, k)->pieces[j].stream = -1;
+    for (int j = 0; j < c->n_pieces; j++)
+        if (c->pieces[j].stream == i)
+            c->pieces[j].stream = -1;
+    c->streams[i].n_flying = 0;
+}
 
+void flight_send(struct core *c, bool decodes)
+{
+    struct flight *f = flight_at(c, c->n_flight);
+    struct step s;
+
+    slots_step(c, &s);
+    s.number = c->next_number++;
+    s.epoch = c->cur.plan.epoch;
     if (c->n_flight++ == 0)
         c->home_us = c->now_us;
-    *f = (struct flight){.number = s.number, .ask = q->number, .client = i};
-    c->clients[i].n_flying++;
-    slots_apply(c, i, q, &s);
-    core_act(c, &(struct core_action){.kind = CORE_SEND,
-                                      .client = c->clients[i].number,
-                                      .epoch = s.epoch,
-                                      .number = s.number,
-                                      .step = &s});
-}
-
-/* The client's next ask is sent, or refused. False when neither can be yet. */
-static bool take(struct core *c, int i, bool room, bool *sent)
-{
-    struct client *cl = &c->clients[i];
-    struct err_text why;
-    struct ask *q;
-    enum err e;
-
-    *sent = false;
-    if (!cl->open || cl->n_asks == 0 || (!room && cl->n_flying > 0))
-        return false;
-    q = cl->asks[cl->first];
-    e = q->code;
-    if (e)
-        why = q->why;
-    else
-        e = slots_check(c, i, q, &why);
-    if (e ? cl->n_flying > 0 : !room)
-        return false;
-    pop(cl);
-    if (e == ERR_CANCELLED)
-        slots_stale(c, i);
-    if (e)
-        core_reply(c, cl->number, q->number, e, why.text);
-    else
-        send(c, i, q);
-    *sent = !e;
-    free(q);
-    return true;
-}
-
-static bool room(const struct core *c)
-{
-    return c->live && c->phase != PHASE_SWITCHING &&
-           c->n_flight < CORE_FLIGHT_PER_STAGE * c->cur.plan.n_stages;
-}
-
-void flight_pump(struct core *c)
-{
-    bool progress = true;
-
-    while (progress) {
-        int turn = c->turn;
-
-        progress = false;
-        for (int k = 0; k < CORE_CLIENTS_MAX; k++) {
-            int i = (turn + k) % CORE_CLIENTS_MAX;
-            bool sent;
-
-            while (take(c, i, room(c), &sent)) {
-                progress = true;
-                if (!sent)
-                    continue; /* a refusal is nobody's turn */
-                c->turn = (i + 1) % CORE_CLIENTS_MAX;
-                break;
-            }
-        }
+    c->n_decode_flights += decodes;
+    *f = (struct flight){.number = s.number, .decodes = decodes, .n_pieces = c->n_pieces};
+    f->pieces = mem_alloc((size_t)(c->n_pieces + 1) * sizeof *f->pieces);
+    for (int i = 0; i < c->n_pieces; i++) {
+        f->pieces[i] = c->pieces[i];
+        if (c->pieces[i].client >= 0)
+            c->clients[c->pieces[i].client].n_flying++;
+        if (c->pieces[i].stream >= 0)
+            c->streams[c->pieces[i].stream].n_flying++;
     }
+    core_act(c, &(struct core_action){
+                    .kind = CORE_SEND, .epoch = s.epoch, .number = s.number, .step = &s});
+    slots_step_clear(c);
 }
 
 /* ---- coming home ---- */
 
+/* Its pieces are the caller's to free. */
 static struct flight land(struct core *c)
 {
-    struct flight f = c->flights[c->flight_first];
+    struct flight f = *flight_at(c, 0);
 
     c->flight_first = (c->flight_first + 1) % FLIGHT_MAX;
     c->n_flight--;
-    if (f.client >= 0)
-        c->clients[f.client].n_flying--;
+    c->n_decode_flights -= f.decodes;
+    for (int i = 0; i < f.n_pieces; i++) {
+        if (f.pieces[i].client >= 0)
+            c->clients[f.pieces[i].client].n_flying--;
+        if (f.pieces[i].stream >= 0)
+            c->streams[f.pieces[i].stream].n_flying--;
+    }
     return f;
+}
+
+static void client_home(struct core *c, const struct piece *p, uint64_t number,
+                        const struct core_event *ev)
+{
+    struct client *cl = &c->clients[p->client];
+
+    if (!ev->code) {
+        cl->rest_us = cl->decodes && cl->n_asks + cl->n_flying == 0 ? c->now_us : INT64_MIN;
+        core_act(c, &(struct core_action){.kind = CORE_REPLY,
+                                          .client = cl->number,
+                                          .number = p->ask,
+                                          .text = "",
+                                          .row = p->row,
+                                          .n_rows = p->n_rows});
+    } else if (number > cl->told) {
+        slots_stale(c, p->client);
+        core_reply(c, cl->number, p->ask, ev->code,
+                   ev->text && ev->text[0] ? ev->text : "a device could not run it");
+    } else { /* its client knows already that it was for nothing */
+        core_reply(c, cl->number, p->ask, ERR_CANCELLED, "stale");
+    }
+}
+
+static void piece_home(struct core *c, const struct piece *p, uint64_t number,
+                       const struct core_event *ev)
+{
+    if (p->client >= 0)
+        client_home(c, p, number, ev);
+    else if (p->slot >= 0 && ev->code) /* whoever has it now has built on it */
+        stream_failed(c, p->slot, ev);
+    else if (p->stream >= 0 && number > c->streams[p->stream].failed)
+        stream_home(c, p->stream, p->row, p->pos, p->n_rows);
 }
 
 void flight_home(struct core *c, const struct core_event *ev)
@@ -269,24 +270,18 @@ void flight_home(struct core *c, const struct core_event *ev)
 
     if (!c->live || ev->epoch != c->cur.plan.epoch)
         return; /* of an epoch that is over */
-    if (c->n_flight == 0 || ev->number != c->flights[c->flight_first].number) {
+    if (c->n_flight == 0 || ev->number != flight_at(c, 0)->number) {
         core_say(c, "step %llu came home, where %llu is due", (unsigned long long)ev->number,
-                 (unsigned long long)(c->n_flight ? c->flights[c->flight_first].number : 0));
+                 (unsigned long long)(c->n_flight ? flight_at(c, 0)->number : 0));
         return;
     }
     f = land(c);
     c->home_us = c->now_us;
-    if (f.client < 0)
-        return; /* its slots were emptied for their next owner when it went */
-    if (!ev->code) {
-        core_reply(c, c->clients[f.client].number, f.ask, ERR_NONE, NULL);
-    } else if (f.number > c->clients[f.client].told) {
-        slots_stale(c, f.client);
-        core_reply(c, c->clients[f.client].number, f.ask, ev->code,
-                   ev->text && ev->text[0] ? ev->text : "a device could not run it");
-    } else { /* its client knows already that it was for nothing */
-        core_reply(c, c->clients[f.client].number, f.ask, ERR_CANCELLED, "stale");
-    }
+    for (int i = 0; i < f.n_pieces; i++)
+        piece_home(c, &f.pieces[i], f.number, ev);
+    if (ev->code)
+        stream_doubt(c);
+    free(f.pieces);
 }
 
 void flight_lose(struct core *c, const char *text)
@@ -294,8 +289,11 @@ void flight_lose(struct core *c, const char *text)
     while (c->n_flight > 0) {
         struct flight f = land(c);
 
-        if (f.client >= 0)
-            core_reply(c, c->clients[f.client].number, f.ask, ERR_GONE, text);
+        for (int i = 0; i < f.n_pieces; i++)
+            if (f.pieces[i].client >= 0)
+                core_reply(c, c->clients[f.pieces[i].client].number, f.pieces[i].ask, ERR_GONE,
+                           text);
+        free(f.pieces);
     }
 }
 
@@ -318,7 +316,7 @@ void flight_expire(struct core *c)
         struct client *cl = &c->clients[i];
 
         while (c->now_us >= deadline(c, cl)) {
-            struct ask *q = pop(cl);
+            struct ask *q = flight_pop(cl);
 
             slots_stale(c, i);
             core_reply(c, cl->number, q->number, c->trouble ? c->trouble : ERR_GONE,

@@ -2,17 +2,23 @@
  *
  *   core.c        events, clients and the queue of each, time
  *   core_epoch.c  members, plans and the life of an epoch
- *   core_flight.c asks on their way: checked, sent, come home
+ *   core_stream.c requests: the queue, slots for them, what each has read
+ *   core_batch.c  what goes into the next step
+ *   core_flight.c asks of clients, and steps that come home
  *   core_slots.c  the picture of every slot, and its tags
  *
  * Invariants: steps are under way only while `live`; a client's asks are sent in order and answered
- * in order; `unanswered` asks of a client = queued + under way. */
+ * in order; `unanswered` asks of a client = queued + under way; a stream has a slot, and the slot
+ * the stream, or it waits. */
 #ifndef LINGUA_HEAD_CORE_IMPL_H
 #define LINGUA_HEAD_CORE_IMPL_H
 
 #include "head/core.h"
 
-enum { FLIGHT_MAX = CORE_FLIGHT_PER_STAGE * PLAN_STAGES_MAX };
+enum {
+    FLIGHT_MAX = CORE_FLIGHT_PER_STAGE * PLAN_STAGES_MAX,
+    PIECES_MAX = CORE_CLIENTS_MAX + 2 * WIRE_SLOTS_MAX, /* of a step */
+};
 
 /* An ask that waits, with its arrays behind it in one block of memory. */
 struct ask {
@@ -33,14 +39,42 @@ struct client {
     int slot[WIRE_SLOTS_MAX]; /* the core's slot of each of the client's */
     int n_flying;
     uint64_t told;       /* the last step sent when it was last told that its slots are empty */
+    bool decodes;        /* its last ask was small, and wanted something */
+    int64_t rest_us;     /* when that was answered, if nothing has come since; INT64_MIN */
+    uint64_t served;     /* the turn when an ask of it was last taken */
     bool asked;          /* at least once */
     uint64_t last_asked; /* its number */
     int first, n_asks;
     struct ask *asks[CORE_ASKS_MAX]; /* a ring of n_asks from first */
 };
 
+/* A request of the API. */
+struct stream {
+    bool open;
+    int number, flow; /* the driver's */
+    int after;        /* number of the stream it waits for; -1 */
+    int slot;         /* -1: it waits for one */
+    int want_slot;    /* -1, or the only one it takes */
+    bool fresh;
+    enum core_want want;
+    int n_prompt, n_max; /* tokens of the prompt; most there may ever be */
+    int n, cap;
+    int32_t *tokens; /* (n): the prompt and what came behind it */
+    int sent;        /* positions its slot holds, or will once what was sent is done */
+    int n_cached;    /* of these, what it held when the stream came to it */
+    int want_from;   /* results of the rows from here to n - 1 are wanted */
+    int told;        /* results before this position have been told */
+    int n_flying;    /* steps under way with rows of it */
+    uint64_t failed; /* what fails among the steps up to this one means nothing any more */
+    int tries;       /* failures since the last result */
+    int64_t arrived_us, rest_us; /* rest: since when it waits for a token; INT64_MIN */
+    uint64_t due, served;        /* its turn at the queue; when rows of it were last taken */
+};
+
 struct slot {
     int client;    /* index, or -1 */
+    int stream;    /* index, or -1; both -1: free, and its prefix may serve again */
+    uint64_t used; /* the turn when it became free */
     int len, cap;  /* as it will be after every step sent */
     uint64_t *tag; /* (len): tag[i] is of tokens 0..i */
     bool
@@ -48,15 +82,27 @@ struct slot {
     bool emptied;    /* by us, and the client has not begun it anew */
 };
 
+/* Whose rows a step carries, or for whom it changes a slot. */
+struct piece {
+    int client, stream; /* index of one, the other -1; both -1: gone */
+    int slot;           /* the stream's */
+    uint64_t ask;       /* the client's number of it */
+    int row, n_rows;    /* its rows of the result */
+    int pos;            /* of the stream's first wanted row */
+};
+
 /* A step under way. */
 struct flight {
-    uint64_t number, ask;
-    int client; /* index; -1: gone */
+    uint64_t number;
+    bool decodes;
+    int n_pieces;
+    struct piece *pieces;
 };
 
 /* A plan with the members that are its devices. */
 struct crew {
     struct plan plan;
+    struct core_pace pace;
     int members[PLAN_DEVICES_MAX];
 };
 
@@ -96,16 +142,30 @@ struct core {
     /* core_flight.c */
     uint64_t next_number;
     int64_t home_us; /* steps under way: when one came home, or the first of them was sent */
-    int flight_first, n_flight;
+    int flight_first, n_flight, n_decode_flights;
     struct flight flights[FLIGHT_MAX];
-    int turn; /* the client looked at first */
-    struct slot_op ops[WIRE_OPS_MAX];
-    int32_t *row_slot; /* (n_rows_max) */
-    uint64_t *row_tag; /* (2 * n_rows_max) */
+
+    /* core_batch.c */
+    uint64_t turn;   /* grows with each piece taken */
+    int64_t hold_us; /* until when a group that is not full waits; INT64_MAX = none does */
+
+    /* core_stream.c */
+    int n_streams; /* open ones are among the first so many */
+    struct stream streams[CORE_STREAMS_MAX];
+    uint64_t due; /* of the stream that was admitted last */
 
     /* core_slots.c */
     struct slot *slots; /* (n_slots) */
     uint64_t tag_empty;
+    /* The step that is being made; slot changes may stand here before it is begun. */
+    int n_ops;
+    struct slot_op ops[WIRE_OPS_MAX];
+    int n_pieces;
+    struct piece pieces[PIECES_MAX];
+    int n_rows, n_want, n_tags;
+    int32_t *row_slot, *row_pos, *row_token; /* (n_rows_max) */
+    uint8_t *row_want;                       /* (n_rows_max) */
+    uint64_t *row_tag;                       /* (2 * n_rows_max) */
 
     struct client clients[CORE_CLIENTS_MAX];
 };
@@ -136,15 +196,49 @@ const char *epoch_waits_for(const struct core *c);
 
 /* Queues or refuses. i is the client's index. */
 void flight_ask(struct core *c, int i, const struct core_ask *ask);
+/* The client's first ask out of its queue; the caller's to free. */
+struct ask *flight_pop(struct client *cl);
+/* What was put together leaves as a step. */
+void flight_send(struct core *c, bool decodes);
 void flight_home(struct core *c, const struct core_event *ev);
-/* Takes asks in turn as long as there is room, and answers those that cannot be taken. */
-void flight_pump(struct core *c);
 /* Answers those who have waited long enough. */
 void flight_expire(struct core *c);
 int64_t flight_next_us(const struct core *c);
 /* Every step under way is lost; their asks are answered. */
 void flight_lose(struct core *c, const char *text);
 void flight_forget_client(struct core *c, int i);
+void flight_forget_stream(struct core *c, int i);
+
+/* ---- core_batch.c ---- */
+
+/* Makes and sends steps as long as there is something for them and room; answers asks that cannot
+ * be taken. */
+void batch_pump(struct core *c);
+
+/* ---- core_stream.c ---- */
+
+void stream_request(struct core *c, const struct core_request *r);
+void stream_token(struct core *c, const struct core_event *ev);
+void stream_end(struct core *c, int number);
+/* Gives free slots to those who wait for one. */
+void stream_admit(struct core *c);
+/* Rows [pos, pos + n) of it came home, from row `row` of the result on. */
+void stream_home(struct core *c, int i, int row, int pos, int n);
+/* A step failed that had to do with a slot: its stream reads again, or ends. */
+void stream_failed(struct core *c, int slot, const struct core_event *ev);
+/* A step failed: what free slots hold, and copies that nobody has built on yet, may be wrong. */
+void stream_doubt(struct core *c);
+/* Devices begin anew: everything is to be read again. */
+void stream_wipe(struct core *c);
+/* Ends all that have a slot; told why. */
+void stream_lose(struct core *c, enum err code, const char *text);
+void stream_expire(struct core *c);
+int64_t stream_next_us(const struct core *c);
+void stream_fini(struct core *c);
+/* How many tokens it has been given but not yet sent; 0 too when it waits for a slot. */
+int stream_left(const struct stream *st);
+/* It has read its prompt: its rows come one by one. */
+bool stream_decodes(const struct stream *st);
 
 /* ---- core_slots.c ---- */
 
@@ -157,12 +251,32 @@ void slots_give(struct core *c, int i);
 void slots_wipe(struct core *c);
 /* Empties all slots of a client, in front of its next step, and tells it. */
 void slots_stale(struct core *c, int i);
+/* Empties one slot, in front of the next step that names it. */
+void slots_empty(struct core *c, int slot);
+bool slots_is_free(const struct core *c, int slot);
+/* The free slot to lose least by: an empty one, or the one used least recently; -1 = none. */
+int slots_idle(const struct core *c);
+/* Tags of the prefixes of n tokens: (n). */
+void slots_tags(const struct core *c, const int32_t *tokens, int n, uint64_t *tag);
+/* How many positions a slot has in common with such a prompt. */
+int slots_match(const struct core *c, int slot, const uint64_t *tag, int n);
+/* In front of the next step: `to` becomes a copy of the first len positions. False: there is no
+ * room for that in it. */
+bool slots_copy(struct core *c, int from, int to, int len);
+
 /* Whether an ask can follow what the slots hold. ERR_CANCELLED: it could, had we not emptied them.
  * */
 MUST_CHECK enum err slots_check(const struct core *c, int i, const struct ask *a,
                                 struct err_text *et);
-/* Carries a checked ask out in the picture and makes a step of it, number and epoch set. s borrows
- * from c and a. */
-void slots_apply(struct core *c, int i, const struct ask *a, struct step *s);
+/* Whether there is room for it in the step that is being made. */
+bool slots_has_room(const struct core *c, const struct ask *a);
+/* Carries a checked ask out in the picture and puts it into the step. */
+void slots_add_ask(struct core *c, int i, const struct ask *a);
+/* The same for rows of a stream; those from position want_from on are wanted. Returns how many. */
+int slots_add_rows(struct core *c, const struct stream *st, int n, int want_from);
+void slots_add_piece(struct core *c, struct piece piece);
+/* The step, number and epoch to be set; it borrows from c until slots_step_clear. */
+void slots_step(const struct core *c, struct step *out);
+void slots_step_clear(struct core *c);
 
 #endif

@@ -14,11 +14,17 @@
 void slots_init(struct core *c)
 {
     static const uint8_t nothing[1] = {0};
+    size_t n = (size_t)c->opts.n_rows_max;
 
     c->slots = mem_zalloc((size_t)c->opts.n_slots, sizeof *c->slots);
     for (int i = 0; i < c->opts.n_slots; i++)
-        c->slots[i].client = -1;
+        c->slots[i].client = c->slots[i].stream = -1;
     c->tag_empty = siphash(c->opts.tag_key, nothing, 0);
+    c->row_slot = mem_zalloc(n, sizeof *c->row_slot);
+    c->row_pos = mem_zalloc(n, sizeof *c->row_pos);
+    c->row_token = mem_zalloc(n, sizeof *c->row_token);
+    c->row_want = mem_zalloc(n, sizeof *c->row_want);
+    c->row_tag = mem_zalloc(2 * n, sizeof *c->row_tag);
 }
 
 void slots_fini(struct core *c)
@@ -26,25 +32,31 @@ void slots_fini(struct core *c)
     for (int i = 0; i < c->opts.n_slots; i++)
         free(c->slots[i].tag);
     free(c->slots);
+    free(c->row_slot);
+    free(c->row_pos);
+    free(c->row_token);
+    free(c->row_want);
+    free(c->row_tag);
 }
 
-bool slots_take(struct core *c, int i, int n)
+bool slots_is_free(const struct core *c, int slot)
 {
-    struct client *cl = &c->clients[i];
-    int n_free = 0;
+    return c->slots[slot].client < 0 && c->slots[slot].stream < 0;
+}
 
-    for (int s = 0; s < c->opts.n_slots; s++)
-        n_free += c->slots[s].client < 0;
-    if (n > n_free)
-        return false;
-    for (int s = 0; cl->n_slots < n; s++) {
-        if (c->slots[s].client >= 0)
+int slots_idle(const struct core *c)
+{
+    int best = -1;
+
+    for (int i = 0; i < c->opts.n_slots; i++) {
+        const struct slot *s = &c->slots[i], *b = best < 0 ? NULL : &c->slots[best];
+
+        if (!slots_is_free(c, i))
             continue;
-        c->slots[s].client = i;
-        c->slots[s].emptied = false;
-        cl->slot[cl->n_slots++] = s;
+        if (!b || (s->len > 0) < (b->len > 0) || (s->len > 0 && b->len > 0 && s->used < b->used))
+            best = i;
     }
-    return true;
+    return best;
 }
 
 static void empty(struct slot *s)
@@ -54,6 +66,31 @@ static void empty(struct slot *s)
         s->emptied = true;
     }
     s->len = 0;
+}
+
+void slots_empty(struct core *c, int slot)
+{
+    empty(&c->slots[slot]);
+}
+
+bool slots_take(struct core *c, int i, int n)
+{
+    struct client *cl = &c->clients[i];
+    int n_free = 0;
+
+    for (int s = 0; s < c->opts.n_slots; s++)
+        n_free += slots_is_free(c, s);
+    if (n > n_free)
+        return false;
+    while (cl->n_slots < n) {
+        int s = slots_idle(c);
+
+        empty(&c->slots[s]);
+        c->slots[s].client = i;
+        c->slots[s].emptied = false;
+        cl->slot[cl->n_slots++] = s;
+    }
+    return true;
 }
 
 void slots_give(struct core *c, int i)
@@ -98,6 +135,8 @@ void slots_wipe(struct core *c)
         empty(s);
         s->needs_empty = false;
     }
+    stream_wipe(c);
+    slots_step_clear(c);
 }
 
 void slots_stale(struct core *c, int i)
@@ -186,20 +225,26 @@ static void reserve(struct slot *s, int n)
     s->tag = mem_realloc(s->tag, (size_t)s->cap, sizeof *s->tag);
 }
 
+static void put_op(struct core *c, struct slot_op op)
+{
+    CHECK(c->n_ops < WIRE_OPS_MAX);
+    c->ops[c->n_ops++] = op;
+}
+
 /* A slot that is about to be named is first emptied, where the devices do not know yet. */
-static void empty_first(struct core *c, int slot, struct step *s)
+static void empty_first(struct core *c, int slot)
 {
     if (!c->slots[slot].needs_empty)
         return;
     c->slots[slot].needs_empty = false;
-    CHECK(s->n_ops < WIRE_OPS_MAX);
-    c->ops[s->n_ops++] = (struct slot_op){SLOT_OP_TRUNCATE, slot, 0, 0};
+    put_op(c, (struct slot_op){SLOT_OP_TRUNCATE, slot, 0, 0});
 }
 
 static void apply_op(struct core *c, const struct slot_op *op)
 {
     struct slot *from = &c->slots[op->slot], *to = &c->slots[op->to];
 
+    put_op(c, *op);
     if (op->kind == SLOT_OP_TRUNCATE) {
         from->len = op->len;
         return;
@@ -211,50 +256,131 @@ static void apply_op(struct core *c, const struct slot_op *op)
     to->emptied = from->emptied;
 }
 
-static void apply_rows(struct core *c, const struct client *cl, const struct ask *a, struct step *s)
+static bool has_room(const struct core *c, int n_ops, int n_rows)
 {
-    for (int r = 0; r < a->n_rows; r++) {
-        int k = cl->slot[a->slot[r]], pos = a->pos[r];
-        struct slot *slot = &c->slots[k];
-
-        reserve(slot, pos + 1);
-        if (r == 0 || a->slot[r] != a->slot[r - 1])
-            c->row_tag[s->n_tags++] = tag_before(c, slot, pos);
-        slot->tag[pos] = tag_next(c, tag_before(c, slot, pos), a->token[r]);
-        c->row_tag[s->n_tags++] = slot->tag[pos];
-        slot->len = pos + 1;
-        slot->emptied = false;
-        c->row_slot[r] = k;
-    }
+    return c->n_ops + n_ops <= WIRE_OPS_MAX && c->n_rows + n_rows <= c->opts.n_rows_max;
 }
 
-void slots_apply(struct core *c, int i, const struct ask *a, struct step *s)
+bool slots_has_room(const struct core *c, const struct ask *a)
+{
+    /* Each change may name two slots, each row one, that must be emptied first; never more than
+     * there are. */
+    return has_room(c, a->n_ops + WIRE_SLOTS_MAX, a->n_rows);
+}
+
+bool slots_copy(struct core *c, int from, int to, int len)
+{
+    if (!has_room(c, 3, 0))
+        return false;
+    empty_first(c, from);
+    empty_first(c, to);
+    apply_op(c, &(struct slot_op){SLOT_OP_COPY, from, to, len});
+    return true;
+}
+
+/* ---- prefixes ---- */
+
+void slots_tags(const struct core *c, const int32_t *tokens, int n, uint64_t *tag)
+{
+    uint64_t t = c->tag_empty;
+
+    for (int i = 0; i < n; i++)
+        tag[i] = t = tag_next(c, t, tokens[i]);
+}
+
+int slots_match(const struct core *c, int slot, const uint64_t *tag, int n)
+{
+    const struct slot *s = &c->slots[slot];
+    int lo = 0, hi = n < s->len ? n : s->len;
+
+    /* A tag is of all tokens up to it, so equal ones come first. */
+    while (lo < hi) {
+        int mid = lo + (hi - lo + 1) / 2;
+
+        if (s->tag[mid - 1] == tag[mid - 1])
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return lo;
+}
+
+/* ---- the step ---- */
+
+static void add_row(struct core *c, int slot, int pos, int32_t token, uint8_t want)
+{
+    struct slot *s = &c->slots[slot];
+    int r = c->n_rows++;
+
+    CHECK(r < c->opts.n_rows_max && pos <= s->len);
+    reserve(s, pos + 1);
+    if (r == 0 || c->row_slot[r - 1] != slot)
+        c->row_tag[c->n_tags++] = tag_before(c, s, pos);
+    s->tag[pos] = tag_next(c, tag_before(c, s, pos), token);
+    c->row_tag[c->n_tags++] = s->tag[pos];
+    s->len = pos + 1;
+    s->emptied = false;
+    c->row_slot[r] = slot;
+    c->row_pos[r] = pos;
+    c->row_token[r] = token;
+    c->row_want[r] = want;
+    c->n_want += want != CORE_WANT_NOTHING;
+}
+
+void slots_add_ask(struct core *c, int i, const struct ask *a)
 {
     const struct client *cl = &c->clients[i];
 
     for (int k = 0; k < a->n_ops; k++) {
-        empty_first(c, cl->slot[a->ops[k].slot], s);
+        empty_first(c, cl->slot[a->ops[k].slot]);
         if (a->ops[k].kind == SLOT_OP_COPY)
-            empty_first(c, cl->slot[a->ops[k].to], s);
+            empty_first(c, cl->slot[a->ops[k].to]);
     }
     for (int r = 0; r < a->n_rows; r++)
-        empty_first(c, cl->slot[a->slot[r]], s);
+        empty_first(c, cl->slot[a->slot[r]]);
     for (int k = 0; k < a->n_ops; k++) {
         struct slot_op op = a->ops[k];
 
         op.slot = cl->slot[op.slot];
         op.to = op.kind == SLOT_OP_COPY ? cl->slot[op.to] : 0;
         apply_op(c, &op);
-        CHECK(s->n_ops < WIRE_OPS_MAX);
-        c->ops[s->n_ops++] = op;
     }
-    apply_rows(c, cl, a, s);
-    s->ops = c->ops;
-    s->n_rows = a->n_rows;
-    s->slot = c->row_slot;
-    s->pos = a->pos;
-    s->token = a->token;
-    s->want = a->want;
-    s->n_want = a->n_want;
-    s->tag = c->row_tag;
+    for (int r = 0; r < a->n_rows; r++)
+        add_row(c, cl->slot[a->slot[r]], a->pos[r], a->token[r],
+                a->want[r] ? CORE_WANT_LOGITS : CORE_WANT_NOTHING);
+}
+
+int slots_add_rows(struct core *c, const struct stream *st, int n, int want_from)
+{
+    int before = c->n_want;
+
+    empty_first(c, st->slot);
+    for (int pos = st->sent; pos < st->sent + n; pos++)
+        add_row(c, st->slot, pos, st->tokens[pos], pos >= want_from ? st->want : CORE_WANT_NOTHING);
+    return c->n_want - before;
+}
+
+void slots_add_piece(struct core *c, struct piece piece)
+{
+    CHECK(c->n_pieces < PIECES_MAX);
+    c->pieces[c->n_pieces++] = piece;
+}
+
+void slots_step(const struct core *c, struct step *out)
+{
+    *out = (struct step){.n_ops = c->n_ops,
+                         .ops = c->ops,
+                         .n_rows = c->n_rows,
+                         .slot = c->row_slot,
+                         .pos = c->row_pos,
+                         .token = c->row_token,
+                         .want = c->row_want,
+                         .n_want = c->n_want,
+                         .tag = c->row_tag,
+                         .n_tags = c->n_tags};
+}
+
+void slots_step_clear(struct core *c)
+{
+    c->n_ops = c->n_pieces = c->n_rows = c->n_want = c->n_tags = 0;
 }

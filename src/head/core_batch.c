@@ -1,0 +1,328 @@
+/* What goes into the next step; core.h tells the rules. Whoever was taken longest ago is taken
+ * first, so nobody starves, and short prompts pass long ones by turns. */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "head/core_impl.h"
+
+/* A step that also reads may take so much longer than one that only decodes. */
+#define PACE_STRETCH 1.5
+
+enum { KERNEL_ROWS = 4 }; /* matrix kernels work on so many rows at once */
+
+/* Who could be taken: a client's ask or a stream's rows. */
+struct candidate {
+    int client, stream; /* index of one, the other -1 */
+    uint64_t served;
+    bool decodes;
+};
+
+enum { CANDIDATES_MAX = CORE_CLIENTS_MAX + WIRE_SLOTS_MAX };
+
+struct crowd {
+    int n, n_ready;  /* candidates; of these, how many decode */
+    int n_decoding;  /* all that decode now, under way, resting or ready */
+    int n_resting;   /* of these, whose token is being made, and has not been for too long */
+    int64_t hold_us; /* until when the last of them is waited for */
+    struct candidate list[CANDIDATES_MAX];
+};
+
+/* ---- who is there ---- */
+
+static void count_decoding(const struct core *c, struct crowd *w, int64_t rest_us)
+{
+    w->n_decoding++;
+    if (rest_us == INT64_MIN || c->now_us >= rest_us + CORE_HOLD_US)
+        return;
+    w->n_resting++;
+    if (rest_us + CORE_HOLD_US > w->hold_us)
+        w->hold_us = rest_us + CORE_HOLD_US;
+}
+
+static void put(struct crowd *w, struct candidate one)
+{
+    CHECK(w->n < CANDIDATES_MAX);
+    w->list[w->n++] = one;
+    w->n_ready += one.decodes;
+}
+
+static int by_turn(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+
+    if (x->served != y->served)
+        return x->served < y->served ? -1 : 1;
+    if (x->stream != y->stream)
+        return x->stream < y->stream ? -1 : 1;
+    return x->client - y->client;
+}
+
+static void look(const struct core *c, struct crowd *w)
+{
+    w->n = w->n_ready = w->n_decoding = w->n_resting = 0;
+    w->hold_us = INT64_MIN;
+    for (int i = 0; i < CORE_CLIENTS_MAX; i++) {
+        const struct client *cl = &c->clients[i];
+
+        if (!cl->open)
+            continue;
+        if (cl->decodes && (cl->n_asks + cl->n_flying > 0 || cl->rest_us != INT64_MIN))
+            count_decoding(c, w, cl->rest_us);
+        if (cl->n_asks > 0)
+            put(w, (struct candidate){i, -1, cl->served,
+                                      cl->asks[cl->first]->n_rows <= CORE_DECODE_ROWS});
+    }
+    for (int i = 0; i < c->n_streams; i++) {
+        const struct stream *st = &c->streams[i];
+        bool decodes = stream_decodes(st) && stream_left(st) <= CORE_DECODE_ROWS;
+
+        if (stream_decodes(st))
+            count_decoding(c, w, st->rest_us);
+        if (stream_left(st) > 0)
+            put(w, (struct candidate){-1, i, st->served, decodes});
+    }
+    if (w->n_decoding < w->n_ready)
+        w->n_decoding = w->n_ready; /* clients whose last ask was of another kind */
+    qsort(w->list, (size_t)w->n, sizeof *w->list, by_turn);
+}
+
+/* ---- how much ---- */
+
+/* Seconds of a step on the slowest stage, or, when nobody knows, in units of one row. */
+static double step_s(const struct core_pace *p, int rows)
+{
+    static const int at[PACE_POINTS] = {1, 2, 4, 8, 16};
+
+    if (p->step_s[0] <= 0)
+        return (rows + KERNEL_ROWS - 1) / KERNEL_ROWS;
+    for (int i = 1; i < PACE_POINTS; i++)
+        if (rows <= at[i])
+            return p->step_s[i - 1] +
+                   (p->step_s[i] - p->step_s[i - 1]) * (rows - at[i - 1]) / (at[i] - at[i - 1]);
+    return p->step_s[PACE_POINTS - 1] + p->row_s * (rows - at[PACE_POINTS - 1]);
+}
+
+/* Rows of prompts beside n that decode: what the kernels' fours leave over, and as many fours as
+ * the stretch allows; never nothing, for a prompt must get on. */
+static int rows_to_read(const struct core *c, int n)
+{
+    const struct core_pace *p = &c->cur.pace;
+    double most = PACE_STRETCH * step_s(p, n > 0 ? n : 1);
+    int total = (n + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
+
+    if (total == n)
+        total += KERNEL_ROWS;
+    while (total + KERNEL_ROWS <= c->opts.n_rows_max && step_s(p, total + KERNEL_ROWS) <= most)
+        total += KERNEL_ROWS;
+    return total - n;
+}
+
+static int groups(const struct core *c)
+{
+    return c->cur.pace.k > 0 ? c->cur.pace.k : c->cur.plan.n_stages;
+}
+
+/* ---- taking ---- */
+
+/* What the step under construction has become. */
+struct making {
+    int n_decodes;       /* pieces that decode */
+    int left;            /* rows of prompts that still go in */
+    enum core_want want; /* of its wanted rows, NOTHING before the first */
+};
+
+static bool fits_kind(const struct making *m, enum core_want want)
+{
+    return m->want == CORE_WANT_NOTHING || m->want == want;
+}
+
+/* The client's next ask goes in, or is answered with a refusal. False: it stays. */
+static bool take_ask(struct core *c, struct making *m, int i)
+{
+    struct client *cl = &c->clients[i];
+    struct ask *q = cl->asks[cl->first];
+    struct err_text why = q->why;
+    int row = c->n_want;
+    enum err e = q->code ? q->code : slots_check(c, i, q, &why);
+
+    if (e || !slots_has_room(c, q) || (q->n_want && !fits_kind(m, CORE_WANT_LOGITS)))
+        return false;
+    slots_add_ask(c, i, q);
+    slots_add_piece(c, (struct piece){.client = i,
+                                      .stream = -1,
+                                      .slot = -1,
+                                      .ask = q->number,
+                                      .row = row,
+                                      .n_rows = q->n_want});
+    if (q->n_want)
+        m->want = CORE_WANT_LOGITS;
+    if (q->n_rows <= CORE_DECODE_ROWS)
+        m->n_decodes++;
+    else
+        m->left -= q->n_rows;
+    cl->served = ++c->turn;
+    free(flight_pop(cl));
+    return true;
+}
+
+static bool take_rows(struct core *c, struct making *m, const struct candidate *one)
+{
+    struct stream *st = &c->streams[one->stream];
+    int n = stream_left(st), room = c->opts.n_rows_max - c->n_rows, row = c->n_want, first, n_want;
+
+    if (!one->decodes && n > m->left)
+        n = m->left;
+    if (n > room)
+        n = room;
+    first = st->want_from > st->told ? st->want_from : st->told;
+    if (n <= 0 || (st->sent + n > first && !fits_kind(m, st->want)) ||
+        c->n_pieces >= PIECES_MAX - CORE_CLIENTS_MAX || c->n_ops >= WIRE_OPS_MAX)
+        return false;
+    if (first < st->sent)
+        first = st->sent;
+    n_want = slots_add_rows(c, st, n, first);
+    slots_add_piece(c, (struct piece){.client = -1,
+                                      .stream = one->stream,
+                                      .slot = st->slot,
+                                      .row = row,
+                                      .n_rows = n_want,
+                                      .pos = first});
+    st->sent += n;
+    st->served = ++c->turn;
+    if (n_want)
+        m->want = st->want;
+    if (one->decodes)
+        m->n_decodes++;
+    else
+        m->left -= n;
+    return true;
+}
+
+static bool take(struct core *c, struct making *m, const struct candidate *one)
+{
+    return one->client >= 0 ? take_ask(c, m, one->client) : take_rows(c, m, one);
+}
+
+/* ---- one step ---- */
+
+/* As large as k groups of all that decode make it. */
+static int group_size(const struct core *c, const struct crowd *w)
+{
+    return (w->n_decoding + groups(c) - 1) / groups(c);
+}
+
+static void take_group(struct core *c, const struct crowd *w, struct making *m)
+{
+    for (int i = 0; i < w->n && m->n_decodes < group_size(c, w); i++)
+        if (w->list[i].decodes)
+            take(c, m, &w->list[i]);
+}
+
+static void take_readers(struct core *c, const struct crowd *w, struct making *m)
+{
+    for (int i = 0; i < w->n && m->left > 0; i++)
+        if (!w->list[i].decodes)
+            take(c, m, &w->list[i]);
+}
+
+/* Whether a group should wait for those whose token is being made. */
+static bool holds(struct core *c, const struct crowd *w)
+{
+    if (w->n_resting == 0 || w->n_ready >= group_size(c, w))
+        return false;
+    c->hold_us = w->hold_us;
+    return true;
+}
+
+/* A reader whose rows cannot share a step with tokens gets one of its own, in turn. */
+static bool reader_goes_alone(const struct core *c, const struct crowd *w)
+{
+    for (int i = 0; i < w->n; i++)
+        if (w->list[i].decodes)
+            return false;
+        else if (w->list[i].stream >= 0 && c->streams[w->list[i].stream].want == CORE_WANT_HIDDEN)
+            return true;
+    return false;
+}
+
+/* Whether one more step that only reads may leave. Prompts of streams: one for each stage and one
+ * that waits, so that whoever begins to decode soon has its turn. Asks, whose size we do not know
+ * beforehand: as many as there may be of any. */
+static bool may_read(const struct core *c, const struct crowd *w)
+{
+    int n_stages = c->cur.plan.n_stages, most = n_stages + 1;
+
+    for (int i = 0; i < w->n; i++)
+        if (w->list[i].client >= 0 && !w->list[i].decodes)
+            most = CORE_FLIGHT_PER_STAGE * n_stages;
+    if (w->n_decoding > 0 && groups(c) > most)
+        most = groups(c);
+    return c->n_flight < most;
+}
+
+static bool make_step(struct core *c, const struct crowd *w)
+{
+    struct making m = {0};
+    bool turn = c->n_decode_flights < groups(c) && !reader_goes_alone(c, w);
+    bool decode = turn && w->n_ready > 0;
+    bool read = w->n > w->n_ready && (decode || may_read(c, w));
+
+    /* Prompts hold back, too: a step of theirs in front of a token would keep it waiting. */
+    if ((!decode && !read) || (turn && holds(c, w)))
+        return false;
+    if (decode)
+        take_group(c, w, &m);
+    if (read) {
+        m.left = w->n_decoding > 0 ? rows_to_read(c, m.n_decodes) : c->opts.n_rows_max;
+        take_readers(c, w, &m);
+    }
+    if (c->n_rows == 0 && c->n_ops == 0)
+        return false;
+    flight_send(c, m.n_decodes > 0);
+    return true;
+}
+
+/* The client's next ask is bad, or builds on what is no more: it is answered once those before it
+ * are. */
+static bool refuse(struct core *c, int i)
+{
+    struct client *cl = &c->clients[i];
+    struct err_text why;
+    struct ask *q;
+    enum err e;
+
+    if (!cl->open || cl->n_asks == 0 || cl->n_flying > 0)
+        return false;
+    q = cl->asks[cl->first];
+    why = q->why;
+    e = q->code ? q->code : slots_check(c, i, q, &why);
+    if (!e)
+        return false;
+    flight_pop(cl);
+    if (e == ERR_CANCELLED)
+        slots_stale(c, i);
+    core_reply(c, cl->number, q->number, e, why.text);
+    free(q);
+    return true;
+}
+
+void batch_pump(struct core *c)
+{
+    struct crowd w;
+    bool progress = true;
+
+    c->hold_us = INT64_MAX;
+    while (progress) {
+        progress = false;
+        for (int i = 0; i < CORE_CLIENTS_MAX; i++)
+            while (refuse(c, i))
+                progress = true;
+        stream_admit(c);
+        if (!c->live || c->phase == PHASE_SWITCHING ||
+            c->n_flight >= CORE_FLIGHT_PER_STAGE * c->cur.plan.n_stages)
+            continue;
+        look(c, &w);
+        if (w.n > 0 && make_step(c, &w))
+            progress = true;
+    }
+}
