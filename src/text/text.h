@@ -61,28 +61,39 @@ MUST_CHECK enum err text_render_chat(const struct text *t, const struct text_mes
 
 /* ---- sampling ---- */
 
-enum { SAMPLING_BIAS_MAX = 1024, SAMPLING_TOP_MAX = 64, GRAMMAR_BYTES_MAX = 256 << 10 };
+enum {
+    SAMPLING_BIAS_MAX = 1024,
+    SAMPLING_TOP_MAX = 64,
+    SAMPLING_LAST_MAX = 1 << 20, /* of last_n */
+    GRAMMAR_BYTES_MAX = 256 << 10,
+    GRAMMAR_TRIGGERS_MAX = 64,
+    TRIGGER_BYTES_MAX = 1024,
+};
 
 struct token_bias {
     int32_t token;
     float bias; /* added to the logit; -INFINITY forbids */
 };
 
-/* A grammar in GBNF. Lazy: it holds from the first trigger on, in what is generated. */
+enum trigger_kind { TRIGGER_TOKEN, TRIGGER_WORD, TRIGGER_PATTERN, TRIGGER_PATTERN_FULL };
+
+struct grammar_trigger {
+    enum trigger_kind kind;
+    const char *text; /* all but TOKEN */
+    int32_t token;    /* TOKEN */
+};
+
+/* A grammar in GBNF; its first rule is `root`. Lazy: it holds from the first trigger on, in what is
+ * generated; a trigger's text belongs to it. Patterns are ECMAScript's regular expressions, matched
+ * against the last kilobyte, where a match begins at its first group: they may take exponential
+ * time, so only templates may give them, never strangers. */
 struct grammar {
-    const char *text; /* NULL: none */
+    const char *text;   /* NULL: none */
+    const char *prefix; /* how it begins, already there at the prompt's end; NULL: nothing. Not for
+                           lazy ones */
     bool lazy;
     int n_triggers;
-    const struct grammar_trigger {
-        enum trigger_kind {
-            TRIGGER_TOKEN,
-            TRIGGER_WORD,
-            TRIGGER_PATTERN,
-            TRIGGER_PATTERN_FULL
-        } kind;
-        const char *text; /* all but TOKEN */
-        int32_t token;    /* TOKEN */
-    } * triggers;
+    const struct grammar_trigger *triggers;
 };
 
 struct sampling {

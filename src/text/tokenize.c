@@ -8,13 +8,12 @@
 #include "text/text.h"
 
 #include <limits.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "text/stack.h"
 #include "text/text_shim.h"
 
 enum {
@@ -36,13 +35,12 @@ struct job {
     struct err_text et;
 };
 
-static void *job_main(void *arg)
+static void job_main(void *arg)
 {
     struct job *j = arg;
 
     j->e = shim_tokenize(j->vocab, j->s, j->n, j->add_special, j->parse_special, j->tokens, j->cap,
                          &j->got, &j->et);
-    return NULL;
 }
 
 /* Bytes of the longest run of ASCII space, or of everything else. */
@@ -66,10 +64,7 @@ static size_t stretch_longest(const char *s, size_t n)
 static enum err job_run(struct job *j, struct err_text *et)
 {
     size_t stretch = 0;
-    sigset_t all, before;
-    pthread_attr_t attr;
-    pthread_t thread;
-    int failed;
+    enum err e;
 
     if (llama_vocab_type(j->vocab) == LLAMA_VOCAB_TYPE_BPE)
         stretch = stretch_longest(j->s, (size_t)j->n);
@@ -81,19 +76,9 @@ static enum err job_run(struct job *j, struct err_text *et)
     if (stretch <= STRETCH_DIRECT) {
         job_main(j);
     } else {
-        /* The app's signal handlers are not to run on a thread it does not know. */
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        CHECK(pthread_attr_init(&attr) == 0);
-        failed = pthread_attr_setstacksize(&attr, STACK_BYTES_MIN + stretch * STACK_PER_BYTE);
-        if (!failed)
-            failed = pthread_create(&thread, &attr, job_main, j);
-        pthread_attr_destroy(&attr);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (failed)
-            return err_set(et, ERR_MEMORY, "no stack to split a text with a word of %zu bytes: %s",
-                           stretch, strerror(failed));
-        CHECK(pthread_join(thread, NULL) == 0);
+        e = stack_run(job_main, j, STACK_BYTES_MIN + stretch * STACK_PER_BYTE, et);
+        if (e)
+            return err_wrap(et, e, "split a text with a word of %zu bytes", stretch);
     }
     if (j->e)
         return err_set(et, j->e, "%s", j->et.text);

@@ -203,10 +203,17 @@ enum err sampling_check(const struct sampling *s, struct err_text *et)
     return s->temp < 0 ? err_set(et, ERR_INPUT, "temp") : ERR_NONE;
 }
 
-struct sampler *sampler_new(const struct text *t, const struct sampling *s)
+enum err sampler_open(const struct text *t, const struct sampling *s, struct sampler **out,
+                      struct err_text *et)
 {
+    enum err e = sampling_check(s, et);
+
+    *out = NULL;
+    if (e)
+        return e;
     fake.n_open++;
-    return (struct sampler *)&something;
+    *out = (struct sampler *)&something;
+    return ERR_NONE;
 }
 
 void sampler_free(struct sampler *s)
@@ -214,14 +221,16 @@ void sampler_free(struct sampler *s)
     fake.n_open--;
 }
 
-int32_t sampler_pick(struct sampler *s, const float *row)
+enum err sampler_pick(struct sampler *s, const float *row, int32_t *token, struct token_prob *own,
+                      int n_top, struct token_prob *top, struct err_text *et)
 {
     int32_t best = 0;
 
     for (int32_t i = 1; i < FAKE_VOCAB; i++)
         if (row[i] > row[best])
             best = i;
-    return best;
+    *token = best;
+    return ERR_NONE;
 }
 
 /* The chain. */

@@ -586,7 +586,7 @@ static void test_renderer_dies_with_parent(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     /* Not by its own limit; or it saw on its first line that we had gone. */
     assert_true((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
-                (WIFEXITED(status) && WEXITSTATUS(status) == RENDER_EXIT_LIMITS));
+                (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_LIMITS));
     prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
     text_close(t);
 }
@@ -638,18 +638,39 @@ static float *logits_of(int n, uint32_t seed)
     return l;
 }
 
+static struct sampler *sampler_of(const struct text *t, const struct sampling *s)
+{
+    struct sampler *p = NULL;
+    struct err_text et = {{0}};
+    enum err e = sampler_open(t, s, &p, &et);
+
+    if (e)
+        print_error("%s\n", et.text);
+    assert_int_equal(e, ERR_NONE);
+    return p;
+}
+
+static int32_t picked(struct sampler *p, const float *logits)
+{
+    struct err_text et = {{0}};
+    int32_t token = -1;
+
+    assert_int_equal(sampler_pick(p, logits, &token, NULL, 0, NULL, &et), ERR_NONE);
+    return token;
+}
+
 enum { PICKS = 64 };
 
 static void pick_many(const struct text *t, struct sampling s, int32_t *out)
 {
-    struct sampler *p = sampler_new(t, &s);
+    struct sampler *p = sampler_of(t, &s);
     struct err_text et;
 
     assert_int_equal(sampling_check(&s, &et), ERR_NONE);
     for (int i = 0; i < PICKS; i++) {
         float *l = logits_of(text_n_vocab(t), (uint32_t)i);
 
-        out[i] = sampler_pick(p, l);
+        out[i] = picked(p, l);
         assert_in_range(out[i], 0, text_n_vocab(t) - 1);
         free(l);
     }
@@ -661,17 +682,17 @@ static void test_greedy(void **state)
     struct text *t = open_plain();
     int n = text_n_vocab(t);
     struct sampling greedy = {.temp = 0, .top_k = 3, .top_p = 0.5f, .min_p = 0.1f, .seed = 7};
-    struct sampler *s = sampler_new(t, &greedy);
+    struct sampler *s = sampler_of(t, &greedy);
     float *l = mem_zalloc((size_t)n, sizeof *l);
 
     for (int i = 0; i < n; i++)
         l[i] = -5;
     l[20] = l[10] = l[30] = 2;
-    assert_int_equal(sampler_pick(s, l), 10);
+    assert_int_equal(picked(s, l), 10);
     l[n - 1] = 3;
-    assert_int_equal(sampler_pick(s, l), n - 1);
+    assert_int_equal(picked(s, l), n - 1);
     l[0] = NAN; /* broken weights must not win, nor crash */
-    assert_int_equal(sampler_pick(s, l), n - 1);
+    assert_int_equal(picked(s, l), n - 1);
     assert_true(isnan(l[0]) && l[20] == 2);
     sampler_free(s);
     sampler_free(NULL);
@@ -718,7 +739,7 @@ static void test_top_k_one_is_greedy(void **state)
  * in 400 picks; every other token is hopeless. */
 static unsigned chosen(const struct text *t, struct sampling s)
 {
-    struct sampler *p = sampler_new(t, &s);
+    struct sampler *p = sampler_of(t, &s);
     float *l = mem_zalloc((size_t)text_n_vocab(t), sizeof *l);
     unsigned seen = 0;
 
@@ -729,7 +750,7 @@ static unsigned chosen(const struct text *t, struct sampling s)
     l[7] = logf(2);
     l[8] = logf(1);
     for (int i = 0; i < 400; i++) {
-        int32_t id = sampler_pick(p, l);
+        int32_t id = picked(p, l);
 
         assert_in_range(id, 5, 8);
         seen |= 1u << (id - 5);
@@ -770,13 +791,13 @@ static void test_broken_logits(void **state)
             struct sampler *p;
 
             s.top_k = k;
-            p = sampler_new(t, &s);
+            p = sampler_of(t, &s);
             for (int i = 0; i < n; i++)
                 l[i] = i % 3 ? values[v] : (float)i;
-            assert_in_range(sampler_pick(p, l), 0, n - 1);
+            assert_in_range(picked(p, l), 0, n - 1);
             for (int i = 0; i < n; i++)
                 l[i] = values[v];
-            assert_in_range(sampler_pick(p, l), 0, n - 1);
+            assert_in_range(picked(p, l), 0, n - 1);
             sampler_free(p);
         }
     }
