@@ -30,9 +30,18 @@ struct http_stats {
     int n_connections, n_calls;
 };
 
+struct http_table {
+    const struct http_route *routes; /* borrowed until http_close */
+    int n_routes;
+    void *user;
+    /* A request is over: its route's path ("" when none fitted), the status of its answer (499: the
+     * client went away before), and the seconds it took. May be NULL. */
+    void (*answered)(void *user, const char *route, int status, double seconds);
+};
+
 MUST_CHECK enum err http_open(struct event_base *base, const struct api_opts *opts,
-                              const struct http_route *routes, int n_routes, void *user,
-                              struct http **out, struct err_text *et);
+                              const struct http_table *table, struct http **out,
+                              struct err_text *et);
 void http_close(struct http *h); /* calls end as if their clients had gone */
 int http_port(const struct http *h);
 void http_stats(const struct http *h, struct http_stats *out);

@@ -2,16 +2,14 @@
 
 #include <string.h>
 
-/* Length of the printable character at p, of which n bytes are there; 0 when there is none. RFC
- * 3629: no overlong forms, no surrogates, nothing past U+10FFFF. */
-static size_t printable(const uint8_t *p, size_t n)
+size_t utf8_char(const uint8_t *p, size_t n)
 {
     uint32_t c;
     size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
 
-    if (len == 1)
-        return p[0] >= 0x20 && p[0] != 0x7f;
-    if (len == 0 || len > n || p[0] > 0xf4)
+    if (len <= 1)
+        return len;
+    if (len > n || p[0] > 0xf4)
         return 0;
     c = p[0] & (0x7fu >> len);
     for (size_t i = 1; i < len; i++) {
@@ -21,8 +19,18 @@ static size_t printable(const uint8_t *p, size_t n)
     }
     if ((len == 3 && c < 0x800) || (len == 4 && (c < 0x10000 || c > 0x10ffff)))
         return 0;
-    /* Surrogates, and the control characters between DEL and U+00A0. */
-    return (c >= 0xd800 && c <= 0xdfff) || c < 0xa0 ? 0 : len;
+    return c >= 0xd800 && c <= 0xdfff ? 0 : len;
+}
+
+/* Length of the printable character at p; 0 when there is none. */
+static size_t printable(const uint8_t *p, size_t n)
+{
+    size_t len = utf8_char(p, n);
+
+    if (len == 1)
+        return p[0] >= 0x20 && p[0] != 0x7f;
+    /* The control characters between DEL and U+00A0. */
+    return len == 2 && p[0] == 0xc2 && p[1] < 0xa0 ? 0 : len;
 }
 
 void utf8_clean(char *out, const uint8_t *bytes, size_t len)

@@ -38,6 +38,7 @@ static const struct command {
     {"plan", cmd_plan, "what goes where and why, predicted and measured; what-if on paper"},
     {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},
+    {"classify", cmd_classify, "which of some labels fits a text, by how likely each is"},
     {"inspect", cmd_inspect, "a model's modules, their sizes and costs, and where it can be cut"},
 #endif
     {"help", cmd_help, "this, or more about one command: lingua help COMMAND"},

@@ -81,6 +81,8 @@ static void look(const struct core *c, struct crowd *w)
         if (stream_left(st) > 0)
             put(w, (struct candidate){-1, i, st->served, decodes});
     }
+    if (w->n_decoding < w->n_ready)
+        w->n_decoding = w->n_ready; /* clients whose last ask was of another kind */
     qsort(w->list, (size_t)w->n, sizeof *w->list, by_turn);
 }
 
@@ -203,12 +205,15 @@ static bool take(struct core *c, struct making *m, const struct candidate *one)
 
 /* ---- one step ---- */
 
-/* A group of those who decode, as large as k groups of all that do make it. */
+/* As large as k groups of all that decode make it. */
+static int group_size(const struct core *c, const struct crowd *w)
+{
+    return (w->n_decoding + groups(c) - 1) / groups(c);
+}
+
 static void take_group(struct core *c, const struct crowd *w, struct making *m)
 {
-    int size = (w->n_decoding + groups(c) - 1) / groups(c);
-
-    for (int i = 0; i < w->n && m->n_decodes < size; i++)
+    for (int i = 0; i < w->n && m->n_decodes < group_size(c, w); i++)
         if (w->list[i].decodes)
             take(c, m, &w->list[i]);
 }
@@ -223,9 +228,7 @@ static void take_readers(struct core *c, const struct crowd *w, struct making *m
 /* Whether a group should wait for those whose token is being made. */
 static bool holds(struct core *c, const struct crowd *w)
 {
-    int size = (w->n_decoding + groups(c) - 1) / groups(c);
-
-    if (w->n_resting == 0 || w->n_ready >= size)
+    if (w->n_resting == 0 || w->n_ready >= group_size(c, w))
         return false;
     c->hold_us = w->hold_us;
     return true;
@@ -242,22 +245,30 @@ static bool reader_goes_alone(const struct core *c, const struct crowd *w)
     return false;
 }
 
-/* Steps that may be under way while prompts are read: one for each stage and one that waits, so
- * that whoever begins to decode soon has its turn. */
+/* Whether one more step that only reads may leave. Prompts of streams: one for each stage and one
+ * that waits, so that whoever begins to decode soon has its turn. Asks, whose size we do not know
+ * beforehand: as many as there may be of any. */
 static bool may_read(const struct core *c, const struct crowd *w)
 {
-    int n_stages = c->cur.plan.n_stages;
+    int n_stages = c->cur.plan.n_stages, most = n_stages + 1;
 
-    return c->n_flight < (w->n_decoding > 0 && groups(c) > n_stages ? groups(c) : n_stages + 1);
+    for (int i = 0; i < w->n; i++)
+        if (w->list[i].client >= 0 && !w->list[i].decodes)
+            most = CORE_FLIGHT_PER_STAGE * n_stages;
+    if (w->n_decoding > 0 && groups(c) > most)
+        most = groups(c);
+    return c->n_flight < most;
 }
 
 static bool make_step(struct core *c, const struct crowd *w)
 {
     struct making m = {0};
-    bool decode = w->n_ready > 0 && c->n_decode_flights < groups(c) && !reader_goes_alone(c, w);
+    bool turn = c->n_decode_flights < groups(c) && !reader_goes_alone(c, w);
+    bool decode = turn && w->n_ready > 0;
     bool read = w->n > w->n_ready && (decode || may_read(c, w));
 
-    if ((!decode && !read) || (decode && holds(c, w)))
+    /* Prompts hold back, too: a step of theirs in front of a token would keep it waiting. */
+    if ((!decode && !read) || (turn && holds(c, w)))
         return false;
     if (decode)
         take_group(c, w, &m);

@@ -278,7 +278,7 @@ static bool admit(struct core *c, int i)
         return false;
     st->slot = slot;
     st->sent = st->n_cached = n_held;
-    c->due = st->due;
+    c->due = st->due > c->due ? st->due : c->due;
     c->slots[slot].stream = i;
     if (n_held == 0)
         slots_empty(c, slot);

@@ -86,6 +86,11 @@ int32_t text_bos(const struct text *t)
     return llama_vocab_bos(t->vocab); /* LLAMA_TOKEN_NULL is -1 */
 }
 
+int32_t text_eos(const struct text *t)
+{
+    return llama_vocab_eos(t->vocab);
+}
+
 bool text_adds_bos(const struct text *t)
 {
     return llama_vocab_get_add_bos(t->vocab);

@@ -22,6 +22,7 @@ void text_close(struct text *t);
 
 int text_n_vocab(const struct text *t);
 int32_t text_bos(const struct text *t); /* -1 when the vocabulary has none */
+int32_t text_eos(const struct text *t); /* the same; the one of text_is_end that ends a text */
 bool text_adds_bos(const struct text *t);
 bool text_is_end(const struct text *t, int32_t token); /* any end-of-generation token */
 

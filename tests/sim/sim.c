@@ -228,6 +228,42 @@ static void begin(struct sim *s, uint32_t epoch)
     s->sent = s->home = s->failed_until = 0;
 }
 
+/* What a device may rely on. */
+static void check_step(const struct sim *s, const struct step *st)
+{
+    int n_want = 0, kind = 0;
+    bool seen[SIM_SLOTS] = {false};
+
+    for (int r = 0; r < st->n_rows; r++) {
+        bool follows = r > 0 && st->slot[r] == st->slot[r - 1];
+
+        n_want += st->want[r] != 0;
+        if (st->want[r] && kind && st->want[r] != kind)
+            sim_broken(s, "step %llu wants logits and hidden states",
+                       (unsigned long long)st->number);
+        kind = st->want[r] ? st->want[r] : kind;
+        if (follows ? st->pos[r] != st->pos[r - 1] + 1 : seen[st->slot[r]])
+            sim_broken(s, "step %llu: rows of slot %d are not one run",
+                       (unsigned long long)st->number, st->slot[r]);
+        seen[st->slot[r]] = true;
+    }
+    if (n_want != st->n_want || st->n_rows > SIM_ROWS || st->n_rows + st->n_ops == 0)
+        sim_broken(s, "step %llu: %d rows, %d wanted", (unsigned long long)st->number, st->n_rows,
+                   st->n_want);
+}
+
+int home_row(const struct sim *s, int n)
+{
+    const struct sim_step *st = s->homing;
+
+    if (!st || st->code)
+        sim_broken(s, "a result is told with no good step coming home");
+    for (int r = 0; r < st->n_rows; r++)
+        if (st->want[r] && n-- == 0)
+            return r;
+    sim_broken(s, "a result is told that the step coming home does not have");
+}
+
 static void on_send(struct sim *s, const struct core_action *a)
 {
     const struct step *st = a->step;
@@ -235,7 +271,7 @@ static void on_send(struct sim *s, const struct core_action *a)
     struct sim_step *copy = mem_zalloc(1, sizeof *copy);
     char words[256];
 
-    sim_note(s, "< send %u.%llu for c%d:%s", st->epoch, (unsigned long long)st->number, a->client,
+    sim_note(s, "< send %u.%llu:%s", st->epoch, (unsigned long long)st->number,
              step_words(st, words));
     begin(s, st->epoch);
     if (st->epoch != s->epoch || !s->running || st->number != s->sent + 1)
@@ -247,6 +283,7 @@ static void on_send(struct sim *s, const struct core_action *a)
     if (sim_flying(s) > CORE_FLIGHT_PER_STAGE * s->plan.n_stages)
         sim_broken(s, "%d steps are under way over %d stages", sim_flying(s), s->plan.n_stages);
     s->flying_most = sim_flying(s) > s->flying_most ? sim_flying(s) : s->flying_most;
+    check_step(s, st);
     copy->number = st->number;
     copy->epoch = st->epoch;
     copy->n_ops = st->n_ops;
@@ -273,14 +310,11 @@ static void on_reply(struct sim *s, const struct core_action *a)
     sim_note(s, "< reply c%d#%llu%s%s", a->client, (unsigned long long)a->number,
              a->code ? ": " : "", a->text);
     snprintf(m.text, sizeof m.text, "%s", a->text);
-    if (!a->code && (!st || st->code || s->replied_home))
+    if (!a->code && (!st || st->code))
         sim_broken(s, "client %d is answered with no step coming home", a->client);
-    if (!a->code) {
-        s->replied_home = true;
-        for (int r = 0; r < st->n_rows; r++)
-            if (st->want[r])
-                m.hash = st->hash[r];
-    }
+    if (!a->code && a->n_rows > 0)
+        m.hash = st->hash[home_row(s, a->row + a->n_rows - 1)];
+    s->n_told += a->n_rows;
     post(s, s->opts.client_us, &m);
 }
 
@@ -329,6 +363,19 @@ static void act(void *user, const struct core_action *a)
         post(s, 0, &m);
         return;
     }
+    case CORE_STARTED:
+        sim_note(s, "< started s%d in %d: %d cached", a->client, a->slot, a->n);
+        stream_started(s, a);
+        return;
+    case CORE_ROW:
+        sim_note(s, "< row s%d@%d%s", a->client, a->n, a->last ? ", last" : "");
+        s->n_told++;
+        stream_row(s, a);
+        return;
+    case CORE_ENDED:
+        sim_note(s, "< ended s%d: %s", a->client, a->text);
+        stream_ended(s, a);
+        return;
     case CORE_SAY:
         sim_note(s, "< say: %s", a->text);
         return;
@@ -354,6 +401,13 @@ static void note_event(struct sim *s, const struct core_event *ev)
     case CORE_OPEN:
     case CORE_CLOSE:
         sim_note(s, "> %s c%d", ev->kind == CORE_OPEN ? "open" : "close", ev->client);
+        return;
+    case CORE_REQUEST:
+        sim_note(s, "> request s%d: %d tokens", ev->request->stream, ev->request->n_tokens);
+        return;
+    case CORE_TOKEN:
+    case CORE_END:
+        sim_note(s, "> %s s%d", ev->kind == CORE_TOKEN ? "token" : "end", ev->client);
         return;
     case CORE_ASK:
         sim_note(s, "> ask c%d#%llu", ev->client, (unsigned long long)ev->ask->number);
@@ -383,7 +437,7 @@ void core_event(struct sim *s, const struct core_event *ev, struct sim_step *ste
                 s->running = false;
     if (ev->kind == CORE_FAILED && s->running && ev->epoch == s->epoch)
         s->running = false;
-    s->replied_home = false;
+    s->n_told = 0;
     s->homing = NULL;
     if (ev->kind == CORE_HOME && step && s->running && step->epoch == s->epoch) {
         if (step->number != s->home + 1)
@@ -423,6 +477,9 @@ static void deliver(struct sim *s, struct message *m)
         m->ask.token = m->rows[2];
         m->ask.want = m->want;
         ev.ask = &m->ask;
+        ev.request = &m->request;
+        m->request.tokens = ev.tokens = m->tokens;
+        ev.pace = &s->opts.pace;
         /* The driver keeps no word of a device whose link is gone. */
         if ((ev.kind == CORE_FETCHED || ev.kind == CORE_READY) && !s->devices[ev.member].announced)
             return;
@@ -454,6 +511,9 @@ static void deliver(struct sim *s, struct message *m)
         return;
     case MESSAGE_OPENED:
         client_opened(s, m);
+        return;
+    case MESSAGE_TOKEN:
+        stream_token_due(s, m);
         return;
     }
 }
@@ -542,6 +602,8 @@ struct sim *sim_new(const struct sim_opts *o)
     struct core_opts opts = {.n_slots = SIM_SLOTS, .n_ctx = SIM_CTX, .n_rows_max = SIM_ROWS};
 
     memcpy(opts.tag_key, key, sizeof key);
+    opts.n_slots = o->n_slots ? o->n_slots : SIM_SLOTS;
+    opts.n_queue_max = o->n_queue;
     s->opts = *o;
     s->random = o->seed * 2654435761u + 1;
     s->timer_us = INT64_MIN;

@@ -23,6 +23,7 @@ enum {
     SIM_CLIENTS = 6,
     SIM_CLIENT_SLOTS = 3,
     SIM_OUTSTANDING = 48,
+    SIM_STREAMS = 20,
 };
 
 struct sim_ask {             /* what a client waits for */
@@ -41,6 +42,20 @@ struct sim_client {
     int first, n_asks;
     struct sim_ask asks[SIM_OUTSTANDING]; /* a ring */
     uint64_t last_hash;                   /* "logits" of the last wanted row */
+};
+
+struct sim_stream { /* a request of the API, and who made it */
+    bool open;      /* begun, and not over by either side */
+    int number, flow;
+    int n, n_prompt, n_more; /* tokens it has, began with, is to add */
+    int32_t token[SIM_CTX];
+    int next;                           /* the position whose result is due next */
+    bool started;                       /* CORE_STARTED came */
+    int n_cached;                       /* of its prompt */
+    bool hidden;                        /* it wants hidden states, of every row */
+    uint64_t life;                      /* counts streams in this place */
+    int64_t begun_us, first_us;         /* when it asked; when its first result came */
+    uint64_t n_over, n_lost, n_refused; /* in this place: finished, ended by the core, queue full */
 };
 
 struct sim_slot {
@@ -76,6 +91,9 @@ struct sim_opts {
     int n_modules;
     bool output_home; /* the last module goes to the head */
     int64_t hop_us, module_us, fetch_us, load_us, plan_us, client_us;
+    int64_t row_us;       /* of each row beyond four, per module */
+    int n_slots, n_queue; /* 0: SIM_SLOTS, all that fit */
+    struct core_pace pace;
     int fail_steps; /* one in so many fails on a device; 0 = none */
     bool trace;
 };
@@ -106,6 +124,17 @@ void sim_feed(struct sim *s, int client, int slot, int n, bool want);
 /* Any ask: ops in front of n rows at pos. bad: it must not succeed. */
 void sim_ask_rows(struct sim *s, int client, const struct slot_op *ops, int n_ops, int slot,
                   int pos, int n, bool want, bool bad);
+/* A request in place i: n_prompt tokens, of which the first n_like are those of place `like`, and
+ * n_more to be sampled; after: it waits for the stream in that place, or -1. */
+struct sim_request {
+    int n_prompt, n_like, like, n_more, flow, after;
+    bool hidden, fresh;
+};
+void sim_request(struct sim *s, int i, const struct sim_request *r);
+/* The client goes away. */
+void sim_cancel(struct sim *s, int i);
+struct sim_stream *sim_stream(struct sim *s, int i);
+
 /* Steps sent and not home, in the running epoch; how many came home failed, in all. */
 int sim_flying(const struct sim *s);
 uint64_t sim_n_failed(const struct sim *s);

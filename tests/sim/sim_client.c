@@ -33,7 +33,7 @@ void sim_close(struct sim *s, int client)
     post(s, s->opts.client_us, &m);
 }
 
-static uint64_t hash_of(const int32_t *token, int n)
+uint64_t hash_of(const int32_t *token, int n)
 {
     uint64_t hash = 1;
 

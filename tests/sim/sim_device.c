@@ -222,7 +222,8 @@ void device_step(struct sim *s, struct message *m)
     run_ops(h, st);
     if (!st->code && st->n_rows)
         run_rows(s, m->device, h, st);
-    took = (d->plan.stage[st->stage].end - d->plan.stage[st->stage].first) * s->opts.module_us;
+    took = (d->plan.stage[st->stage].end - d->plan.stage[st->stage].first) *
+           (s->opts.module_us + (st->n_rows > 4 ? st->n_rows - 4 : 0) * s->opts.row_us);
     if (d->busy_until < s->now_us)
         d->busy_until = s->now_us;
     d->busy_until += took;

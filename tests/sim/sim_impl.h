@@ -29,6 +29,7 @@ enum message_kind {
     MESSAGE_ANSWER, /* at a client */
     MESSAGE_STALE,
     MESSAGE_OPENED,
+    MESSAGE_TOKEN, /* sampled: at the core */
 };
 
 struct message {
@@ -43,6 +44,9 @@ struct message {
     struct core_event event;
     int members[PLAN_DEVICES_MAX];
     struct core_ask ask;
+    struct core_request request;
+    int32_t tokens[SIM_CTX];
+    uint64_t stream_life;
     struct slot_op ops[4];
     int32_t rows[3][SIM_ROWS];
     uint8_t want[SIM_ROWS];
@@ -59,6 +63,8 @@ struct sim {
     int n_heap, cap_heap;
     struct sim_device devices[SIM_DEVICES];
     struct sim_client clients[SIM_CLIENTS];
+    struct sim_stream streams[SIM_STREAMS];
+    int n_streams; /* numbers given so far */
 
     /* What the core has done so far, to hold it to its rules. */
     uint32_t epoch;      /* the last that was loaded */
@@ -73,7 +79,7 @@ struct sim {
     uint64_t n_failed, n_steps;
     int flying_most;
     const struct sim_step *homing; /* while the core handles its HOME */
-    bool replied_home;
+    int n_told;                    /* of its wanted rows, how many were answered for */
 
     char *trace;
     size_t n_trace, cap_trace;
@@ -92,6 +98,15 @@ void device_loaded(struct sim *s, const struct message *m);
 void device_step(struct sim *s, struct message *m);
 void device_leave(struct sim *s, struct message *m);
 int64_t hop_to_head(const struct sim *s, int device);
+
+/* The row of the step coming home that is the n-th wanted one. */
+int home_row(const struct sim *s, int n);
+uint64_t hash_of(const int32_t *token, int n);
+
+void stream_started(struct sim *s, const struct core_action *a);
+void stream_row(struct sim *s, const struct core_action *a);
+void stream_ended(struct sim *s, const struct core_action *a);
+void stream_token_due(struct sim *s, const struct message *m);
 
 void client_answer(struct sim *s, const struct message *m);
 void client_stale(struct sim *s, const struct message *m);

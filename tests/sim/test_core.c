@@ -522,7 +522,7 @@ static void test_limits(void **state)
     tell(&r, &(struct core_event){.kind = CORE_CLOSE, .client = 1});
     open_client(&r, 3, 3, ERR_NONE);
     for (uint64_t i = 1; i <= CORE_ASKS_MAX; i++) {
-        ask(&r, 2, rows(&a, i, 0, 0, 1));
+        ask(&r, 2, rows(&a, i, 0, 0, CORE_DECODE_ROWS + 1));
         assert_null(did(&r, CORE_REPLY));
         assert_int_equal(did(&r, CORE_SEND) != NULL, i <= CORE_FLIGHT_PER_STAGE * 3);
     }

@@ -325,6 +325,208 @@ static void test_drain(void **state)
     compare(s, "drain");
 }
 
+/* ---- streams ---- */
+
+static void ask_for(struct sim *s, int i, int n_prompt, int n_more)
+{
+    sim_request(s, i, &(struct sim_request){.n_prompt = n_prompt, .n_more = n_more, .after = -1});
+}
+
+static void over(struct sim *s, int i)
+{
+    assert_false(sim_stream(s, i)->open);
+    assert_int_equal(sim_stream(s, i)->n_over, 1);
+    assert_int_equal(sim_stream(s, i)->n_lost, 0);
+}
+
+/* Seven streams over three stages: groups of three, so that at most three steps decode at once. */
+static void test_streams_share(void **state)
+{
+    struct sim *s = three_stages();
+    uint64_t before = sim_n_steps(s);
+
+    for (int i = 0; i < 7; i++)
+        ask_for(s, i, 4, 6);
+    pass(s, 1000);
+    for (int i = 0; i < 7; i++)
+        over(s, i);
+    /* Seven times four rows in steps of eight; then six rounds of three groups, or little more. */
+    assert_in_range(sim_n_steps(s) - before, 4 + 6 * 3, 4 + 6 * 3 + 8);
+    compare(s, "streams-share");
+}
+
+/* While one decodes, a long prompt is read in fours beside it; both keep moving. */
+static void test_streams_chunks(void **state)
+{
+    struct sim *s = three_stages();
+
+    ask_for(s, 0, 2, 12);
+    pass(s, 30);
+    ask_for(s, 1, 40, 2);
+    pass(s, 1000);
+    over(s, 0);
+    over(s, 1);
+    compare(s, "streams-chunks");
+}
+
+/* What was read is not read again: by the same slot when the request goes on where it ended, by a
+ * copy when the slot is in use. */
+static void test_streams_prefix(void **state)
+{
+    struct sim *s = three_stages();
+
+    ask_for(s, 0, 30, 8);
+    pass(s, 200);
+    over(s, 0);
+    sim_request(
+        s, 1,
+        &(struct sim_request){.n_prompt = 34, .n_like = 32, .like = 0, .n_more = 20, .after = -1});
+    pass(s, 20);
+    assert_int_equal(sim_stream(s, 1)->n_cached, 32);
+    sim_request(
+        s, 2,
+        &(struct sim_request){.n_prompt = 34, .n_like = 34, .like = 1, .n_more = 2, .after = -1});
+    pass(s, 20);
+    assert_int_equal(sim_stream(s, 2)->n_cached, 33); /* the last row is always read */
+    sim_request(
+        s, 3,
+        &(struct sim_request){
+            .n_prompt = 34, .n_like = 34, .like = 1, .n_more = 2, .fresh = true, .after = -1});
+    pass(s, 1000);
+    for (int i = 1; i < 4; i++)
+        over(s, i);
+    assert_int_equal(sim_stream(s, 3)->n_cached, 0);
+    compare(s, "streams-prefix");
+}
+
+/* n choices of one prompt: it is read once. */
+static void test_streams_after(void **state)
+{
+    struct sim *s = three_stages();
+
+    ask_for(s, 0, 24, 3);
+    for (int i = 1; i < 4; i++)
+        sim_request(s, i,
+                    &(struct sim_request){
+                        .n_prompt = 24, .n_like = 24, .like = 0, .n_more = 3, .after = 0});
+    pass(s, 1000);
+    for (int i = 0; i < 4; i++)
+        over(s, i);
+    for (int i = 1; i < 4; i++)
+        assert_int_equal(sim_stream(s, i)->n_cached, 23);
+    compare(s, "streams-after");
+}
+
+static struct sim *few_slots(int n_slots, int n_queue)
+{
+    struct sim *s = sim_new(&(struct sim_opts){.seed = 1,
+                                               .n_modules = 4,
+                                               .hop_us = 1000,
+                                               .module_us = 500,
+                                               .fetch_us = 100000,
+                                               .load_us = 20000,
+                                               .plan_us = 5000,
+                                               .n_slots = n_slots,
+                                               .n_queue = n_queue,
+                                               .trace = true});
+
+    sim_up(s, 0);
+    pass(s, 2000);
+    return s;
+}
+
+/* One slot. Who asks once is not kept waiting by who asked four times before; the fifth finds the
+ * queue full. */
+static void test_streams_queue(void **state)
+{
+    struct sim *s = few_slots(1, 4);
+
+    for (int i = 0; i < 4; i++)
+        sim_request(s, i,
+                    &(struct sim_request){.n_prompt = 3, .n_more = 2, .flow = 7, .after = -1});
+    sim_request(s, 4, &(struct sim_request){.n_prompt = 3, .n_more = 2, .flow = 8, .after = -1});
+    sim_request(s, 5, &(struct sim_request){.n_prompt = 3, .n_more = 2, .flow = 9, .after = -1});
+    pass(s, 1000);
+    for (int i = 0; i < 5; i++)
+        over(s, i);
+    assert_int_equal(sim_stream(s, 5)->n_refused, 1);
+    assert_true(sim_stream(s, 4)->first_us < sim_stream(s, 2)->first_us);
+    compare(s, "streams-queue");
+}
+
+/* A device is lost: those with a slot are told, those who wait go on when it is back. */
+static void test_streams_lost(void **state)
+{
+    struct sim *s = open_sim(6, false);
+
+    for (int i = 0; i < 3; i++)
+        sim_up(s, i);
+    pass(s, 2000);
+    for (int i = 0; i < SIM_SLOTS + 1; i++)
+        ask_for(s, i, 4, 20);
+    pass(s, 20);
+    sim_down(s, 1, 100000);
+    pass(s, 1);
+    for (int i = 0; i < SIM_SLOTS; i++)
+        assert_int_equal(sim_stream(s, i)->n_lost, 1);
+    assert_true(sim_stream(s, SIM_SLOTS)->open);
+    sim_up(s, 1);
+    pass(s, 3000);
+    over(s, SIM_SLOTS);
+    assert_int_equal(core_view(sim_core(s)).n_slots_taken, 0);
+    compare(s, "streams-lost");
+}
+
+/* A device joins while streams decode: they read again on the new plan and go on, untold. */
+static void test_streams_switch(void **state)
+{
+    struct sim *s = open_sim(6, false);
+
+    sim_up(s, 0);
+    sim_up(s, 1);
+    pass(s, 2000);
+    ask_for(s, 0, 6, 56);
+    ask_for(s, 1, 6, 56);
+    sim_up(s, 2);
+    pass(s, 3000);
+    assert_int_equal(core_view(sim_core(s)).epoch, 2);
+    over(s, 0);
+    over(s, 1);
+    compare(s, "streams-switch");
+}
+
+/* Gone in the middle of its prompt: nothing more of it is sent, and its slot is free at once. */
+static void test_streams_cancel(void **state)
+{
+    struct sim *s = three_stages();
+    uint64_t sent;
+
+    ask_for(s, 0, 60, 3);
+    pass(s, 2);
+    sim_cancel(s, 0);
+    pass(s, 0);
+    sent = sim_n_steps(s);
+    assert_int_equal(core_view(sim_core(s)).n_slots_taken, 0);
+    pass(s, 1000);
+    assert_int_equal(sim_n_steps(s), sent);
+    assert_int_equal(core_view(sim_core(s)).n_flight, 0);
+    compare(s, "streams-cancel");
+}
+
+/* Hidden states and tokens take turns in steps of their own. */
+static void test_streams_hidden(void **state)
+{
+    struct sim *s = three_stages();
+
+    ask_for(s, 0, 4, 8);
+    sim_request(s, 1, &(struct sim_request){.n_prompt = 20, .hidden = true, .after = -1});
+    pass(s, 1000);
+    over(s, 0);
+    over(s, 1);
+    assert_int_equal(sim_stream(s, 1)->next, 20);
+    compare(s, "streams-hidden");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +542,15 @@ int main(void)
         cmocka_unit_test(test_switch_under_load),
         cmocka_unit_test(test_client_gone),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_streams_share),
+        cmocka_unit_test(test_streams_chunks),
+        cmocka_unit_test(test_streams_prefix),
+        cmocka_unit_test(test_streams_after),
+        cmocka_unit_test(test_streams_queue),
+        cmocka_unit_test(test_streams_lost),
+        cmocka_unit_test(test_streams_switch),
+        cmocka_unit_test(test_streams_cancel),
+        cmocka_unit_test(test_streams_hidden),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,7 +14,7 @@ enum { SEEDS = 2000, TURNS = 120 };
 
 /* What all seeds met in all: a test that meets nothing proves nothing. */
 static struct {
-    uint64_t steps, failed, answers, good, stale, epochs, losses;
+    uint64_t steps, failed, answers, good, stale, epochs, losses, over, lost, refused, cached;
 } met;
 
 static void jump(struct sim *s, uint64_t below_us)
@@ -101,6 +101,51 @@ static void client_turn(struct sim *s)
     }
 }
 
+/* ---- streams ---- */
+
+static void stream_turn(struct sim *s)
+{
+    int i = (int)sim_random(s, SIM_STREAMS);
+    struct sim_stream *st = sim_stream(s, i), *like;
+    struct sim_request r = {.after = -1};
+
+    if (st->open) {
+        if (sim_random(s, 3) == 0)
+            sim_cancel(s, i);
+        return;
+    }
+    met.cached += (uint64_t)st->n_cached;
+    r.n_prompt = 1 + (int)sim_random(s, SIM_CTX - 1);
+    r.n_more = (int)sim_random(s, (uint64_t)(SIM_CTX - r.n_prompt) + 1);
+    r.flow = (int)sim_random(s, 4);
+    r.hidden = sim_random(s, 6) == 0;
+    r.fresh = sim_random(s, 8) == 0;
+    r.like = (int)sim_random(s, SIM_STREAMS);
+    like = sim_stream(s, r.like);
+    r.n_like = (int)sim_random(s, (uint64_t)(r.n_prompt < like->n ? r.n_prompt : like->n) + 1);
+    if (like->open && r.like != i && sim_random(s, 2))
+        r.after = r.like;
+    sim_request(s, i, &r);
+}
+
+/* Everybody who waited has been served, or was told why not. */
+static void streams_end(struct sim *s)
+{
+    sim_run(s, sim_now(s) + 60 * INT64_C(1000000));
+    for (int i = 0; i < SIM_STREAMS; i++) {
+        struct sim_stream *st = sim_stream(s, i);
+
+        if (st->open)
+            sim_broken(s, "stream %d waits for ever, at %d of %d + %d", st->number, st->n,
+                       st->n_prompt, st->n_more);
+        met.over += st->n_over;
+        met.lost += st->n_lost;
+        met.refused += st->n_refused;
+    }
+    if (core_view(sim_core(s)).n_streams || core_view(sim_core(s)).n_waiting)
+        sim_broken(s, "the core keeps streams that are over");
+}
+
 /* ---- devices, and words out of place ---- */
 
 static void device_turn(struct sim *s)
@@ -142,9 +187,9 @@ static void noise(struct sim *s)
                             .number = 100000,
                             .ticket = 1u << 30,
                             .ask = &ask};
-    static const enum core_event_kind kinds[] = {CORE_HOME,   CORE_FETCHED, CORE_READY,
-                                                 CORE_FAILED, CORE_PLANNED, CORE_CLOSE,
-                                                 CORE_DOWN,   CORE_DRAIN};
+    static const enum core_event_kind kinds[] = {
+        CORE_HOME,  CORE_FETCHED, CORE_READY, CORE_FAILED, CORE_PLANNED,
+        CORE_CLOSE, CORE_DOWN,    CORE_DRAIN, CORE_TOKEN,  CORE_END};
 
     ask.want = want;
     ev.kind = kinds[sim_random(s, sizeof kinds / sizeof kinds[0])];
@@ -194,7 +239,7 @@ static void recover(struct sim *s)
         met.stale += cl->n_stale;
         sim_close(s, i);
     }
-    sim_run(s, sim_now(s) + 10000);
+    streams_end(s);
     if (core_view(sim_core(s)).n_slots_taken != 0)
         sim_broken(s, "%d slots leaked", core_view(sim_core(s)).n_slots_taken);
 }
@@ -229,6 +274,10 @@ static void run_seed(uint64_t seed, bool trace)
     o.plan_us = 1000 + (int64_t)(seed * 31 % 600000);
     o.client_us = (int64_t)(seed * 17 % 800);
     o.fail_steps = seed % 3 ? 0 : 25;
+    o.n_queue = seed % 5 ? 0 : 3;
+    o.row_us = (int64_t)(seed * 13 % 200);
+    if (seed % 7 == 0)
+        o.pace = (struct core_pace){1 + (int)(seed % 5), {1, 1.6, 1.8, 2.5, 4}, 0.1};
     s = sim_new(&o);
     if (seed % 4 == 1) /* no two can hold it */
         for (int i = 0; i < SIM_DEVICES; i++)
@@ -237,8 +286,10 @@ static void run_seed(uint64_t seed, bool trace)
     for (int turn = 0; turn < TURNS; turn++) {
         uint64_t what = sim_random(s, 20);
 
-        if (what < 13)
+        if (what < 7)
             client_turn(s);
+        else if (what < 13)
+            stream_turn(s);
         else if (what < 16)
             device_turn(s);
         else if (what == 16)
@@ -270,15 +321,18 @@ int main(int argc, char **argv)
         run_seed(seed, false);
     printf(
         "%llu seeds: %llu steps, %llu of them failed, %llu answers, %llu good, %llu times stale, "
-        "%llu epochs, %llu losses\n",
+        "%llu epochs, %llu losses; of streams %llu came to their end, %llu were lost, %llu "
+        "refused; %llu positions were not read again\n",
         (unsigned long long)n, (unsigned long long)met.steps, (unsigned long long)met.failed,
         (unsigned long long)met.answers, (unsigned long long)met.good,
         (unsigned long long)met.stale, (unsigned long long)met.epochs,
-        (unsigned long long)met.losses);
+        (unsigned long long)met.losses, (unsigned long long)met.over, (unsigned long long)met.lost,
+        (unsigned long long)met.refused, (unsigned long long)met.cached);
     if (n < SEEDS)
         return 0;
     return met.steps > 20 * n && met.failed > n / 10 && met.good > 5 * n && met.stale > n &&
-                   met.epochs > 3 * n && met.losses > n
+                   met.epochs > 3 * n && met.losses > n && met.over > 5 * n && met.lost > n / 4 &&
+                   met.refused > n / 50 && met.cached > 5 * n
                ? 0
                : 1;
 }
