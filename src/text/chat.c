@@ -210,7 +210,7 @@ enum err chat_apply(const struct text *t, const struct chat_ask *ask, struct cha
 
     memset(out, 0, sizeof *out);
     if (!e)
-        e = child_run(&task, &bytes, &n, et);
+        e = text_child_run(&task, &bytes, &n, et);
     if (!e)
         e = form_read(bytes, n, out, et);
     if (e)
@@ -228,7 +228,7 @@ enum err chat_schema_grammar(const char *schema, char **out, struct err_text *et
     *out = NULL;
     if (strlen(schema) > TEXT_BYTES_MAX)
         return err_set(et, ERR_LIMIT, "the JSON schema exceeds %d MiB", TEXT_BYTES_MAX >> 20);
-    return child_run(&task, out, &n, et);
+    return text_child_run(&task, out, &n, et);
 }
 
 enum err chat_caps(const struct text *t, char **out, struct err_text *et)
@@ -242,7 +242,7 @@ enum err chat_caps(const struct text *t, char **out, struct err_text *et)
     if (!text_has_template(t))
         return err_set(et, ERR_UNSUPPORTED, "the model has no chat template");
     e = template_check(t, et);
-    return e ? e : child_run(&task, out, &n, et);
+    return e ? e : text_child_run(&task, out, &n, et);
 }
 
 /* ---- the way back ---- */

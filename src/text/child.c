@@ -1,4 +1,4 @@
-/* child_run: see child.h.
+/* text_child_run: see child.h.
  *
  *  1. The parent makes a pipe, blocks signals for a moment and forks.
  *  2. The child ties its life to the parent's, gives up every descriptor but the pipe, takes
@@ -299,7 +299,7 @@ static bool sigchld_ignored(void)
            (now.sa_handler == SIG_IGN || now.sa_flags & SA_NOCLDWAIT);
 }
 
-enum err child_run(const struct child_task *task, char **out, size_t *n, struct err_text *et)
+enum err text_child_run(const struct child_task *task, char **out, size_t *n, struct err_text *et)
 {
     struct answer a = {0};
     int fd = -1, status = 0;

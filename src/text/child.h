@@ -20,7 +20,7 @@ struct child_task {
 
 /* gives *out, *n bytes and a terminator: free(). What work returns; ERR_LIMIT when it exceeds its
  * bounds; ERR_INPUT when it breaks llama.cpp; ERR_FILE when there can be no child. */
-MUST_CHECK enum err child_run(const struct child_task *task, char **out, size_t *n,
-                              struct err_text *et);
+MUST_CHECK enum err text_child_run(const struct child_task *task, char **out, size_t *n,
+                                   struct err_text *et);
 
 #endif

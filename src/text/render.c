@@ -66,5 +66,5 @@ enum err text_render_chat(const struct text *t, const struct text_message *messa
     size_t n;
 
     *out = NULL;
-    return e ? e : child_run(&task, out, &n, et);
+    return e ? e : text_child_run(&task, out, &n, et);
 }
