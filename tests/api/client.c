@@ -52,7 +52,10 @@ static void take(struct client *c)
     ssize_t n;
 
     while ((n = recv(c->fd, buf, sizeof buf, 0)) > 0) {
-        c->in = mem_realloc(c->in, c->n + (size_t)n + 1, 1);
+        if (c->n + (size_t)n + 1 > c->cap) {
+            c->cap = 2 * (c->n + (size_t)n + 1);
+            c->in = mem_realloc(c->in, c->cap, 1);
+        }
         memcpy(c->in + c->n, buf, (size_t)n);
         c->n += (size_t)n;
         c->in[c->n] = '\0';

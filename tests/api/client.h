@@ -11,7 +11,7 @@ struct client {
     struct event_base *base;
     int fd;
     char *in; /* all that came, terminated */
-    size_t n;
+    size_t n, cap;
     bool ended; /* the server has closed */
 };
 
