@@ -246,11 +246,12 @@ const char *space_skip(const char *s)
     return s;
 }
 
+/* Groups and repetitions are rules, too, named after the one they are in: "root_2". */
 std::string name_of(const llama_grammar_parser &p, uint32_t rule)
 {
     for (const auto &s : p.symbol_ids)
         if (s.second == rule)
-            return s.first;
+            return s.first.substr(0, s.first.find('_'));
     return "?";
 }
 
