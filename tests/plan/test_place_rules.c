@@ -150,7 +150,9 @@ static void test_alike(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rules), cmocka_unit_test(test_alike)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rules),
+                                       cmocka_unit_test(test_solver_dies),
+                                       cmocka_unit_test(test_alike)};
 
     if (argc > 1)
         n_solves_ = atoi(argv[1]);
