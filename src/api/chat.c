@@ -42,8 +42,9 @@ static bool stops_join(struct chat *c, struct fault *f)
         c->stops[c->n_stops++] = c->p.stops[i];
     for (int i = 0; i < c->form.n_stops; i++) {
         if (c->n_stops == GEN_STOPS_MAX)
-            return fault_field(f, "stop", "with the %d of this model's template there is room for "
-                                          "%d stop words",
+            return fault_field(f, "stop",
+                               "with the %d of this model's template there is room for "
+                               "%d stop words",
                                c->form.n_stops, GEN_STOPS_MAX - c->form.n_stops);
         c->stops[c->n_stops++] = c->form.stops[i];
     }
@@ -87,8 +88,7 @@ static bool chat_prepare(struct work *w, void *own, struct fault *f)
         return false;
     if (c->p.stream)
         work_stream(w);
-    prompt =
-        (struct prompt){c->tokens, c->n_tokens, c->stops, c->n_stops, &c->form.grammar};
+    prompt = (struct prompt){c->tokens, c->n_tokens, c->stops, c->n_stops, &c->form.grammar};
     return choices_plan(w, &c->p, &prompt, f);
 }
 
@@ -228,10 +228,9 @@ static bool chat_finish(struct work *w, void *own, struct fault *f)
         json_t *message = message_of(ch);
         json_t *probs = ch->probs ? json_pack("{s:O}", "content", ch->probs) : json_null();
 
-        json_array_append_new(choices,
-                              json_pack("{s:i, s:o, s:o, s:s}", "index", i, "message", message,
-                                        "logprobs", probs, "finish_reason",
-                                        shape_reason(&ch->end, ch->n_calls)));
+        json_array_append_new(choices, json_pack("{s:i, s:o, s:o, s:s}", "index", i, "message",
+                                                 message, "logprobs", probs, "finish_reason",
+                                                 shape_reason(&ch->end, ch->n_calls)));
     }
     work_answer(w, json_pack("{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o}", "id", c->id, "object",
                              "chat.completion", "created", (json_int_t)work_created(w), "model",

@@ -86,8 +86,7 @@ json_t *echo_before(const struct echo *e, const struct text *t, json_t *answer)
 
     for (int at = 0; at < e->n_tokens; at++)
         one_add(e, t, at, &offset, probs);
-    json_object_foreach (answer, name, list)
-        json_array_extend(json_object_get(probs, name), list);
+    json_object_foreach(answer, name, list) json_array_extend(json_object_get(probs, name), list);
     json_decref(answer);
     return probs;
 }
