@@ -60,7 +60,6 @@ struct gen {
     int n_rows, rows_pos;
     size_t rows_cap;
     struct sampler *sampler;
-    int32_t *prompt; /* (n_prompt), until the sampler has seen it */
     struct gen_text *text;
     char *piece; /* room for a token's bytes */
     int piece_cap;
@@ -86,7 +85,6 @@ static void destroy(struct gen *g)
     gen_text_free(g->text);
     free(g->waiting);
     free(g->rows);
-    free(g->prompt);
     free(g->piece);
     free(g);
 }
@@ -245,8 +243,6 @@ static struct gen *make(struct cluster *c, const struct gen_opts *o)
         return g;
     g->pos = o->n_tokens - 1;
     g->sampler = o->sampler;
-    g->prompt = mem_alloc((size_t)o->n_tokens * sizeof *g->prompt);
-    memcpy(g->prompt, o->tokens, (size_t)o->n_tokens * sizeof *g->prompt);
     g->text = gen_text_new(o->stops, o->n_stops);
     g->piece_cap = PIECE_USUAL;
     g->piece = mem_alloc(PIECE_USUAL);
@@ -348,10 +344,6 @@ static void pick(struct gen *g)
     struct token_prob top[SAMPLING_TOP_MAX];
     struct gen_token t = {.n_top = g->n_top > 0 ? g->n_top : 0, .top = top};
 
-    if (g->prompt)
-        sampler_prompt(g->sampler, g->prompt, g->n_prompt);
-    free(g->prompt);
-    g->prompt = NULL;
     g->code = sampler_pick(g->sampler, g->rows, &g->token, g->n_top >= 0 ? &t.own : NULL, t.n_top,
                            top, &g->code_text);
     if (g->code) {

@@ -82,7 +82,7 @@ struct gen_opts {
     int flow;              /* whose it is; flows take turns */
     const int32_t *tokens; /* the prompt, >= 1; copied */
     int n_tokens;
-    struct sampler *sampler; /* ANSWER: taken, also on errors */
+    struct sampler *sampler; /* ANSWER: taken, also on errors; has seen the prompt */
     int n_max;               /* tokens; -1: as many as the context has room for; 0: read only, then
                                  GEN_LENGTH */
     int n_top;     /* probabilities per token, 0..SAMPLING_TOP_MAX; -1: not even its own */
