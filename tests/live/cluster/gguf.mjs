@@ -1,7 +1,7 @@
 // GGUF files as these tests need them: where each tensor lies, which of them a device must have for
 // its modules, and a model that is slow enough to be interrupted. Written from the format's
 // description and not from the program under test, so that the two check each other.
-import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync,
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, writeFileSync,
     writeSync } from 'node:fs';
 
 const U8 = 0, I8 = 1, U16 = 2, I16 = 3, U32 = 4, I32 = 5, F32 = 6, BOOL = 7, STRING = 8, ARRAY = 9;
@@ -223,4 +223,36 @@ export function writeModel(path, layers) {
     closeSync(fd);
     renameSync(`${path}.new`, path);
     return path;
+}
+
+// A copy with one more key, a text. Tensors keep their places: those are counted from where they all
+// begin.
+export function withKey(from, to, name, text) {
+    if (existsSync(to))
+        return to;
+    const all = readFileSync(from), r = new Reader(all);
+    const round = n => Math.ceil(n / 32) * 32; // the usual alignment
+    r.at = 8;
+    const nTensors = r.u64(), nKeys = r.u64(), first = r.at;
+    for (let i = 0; i < nKeys; i++) {
+        r.string();
+        r.skip(r.u32());
+    }
+    const infos = r.at;
+    for (let i = 0; i < nTensors; i++) {
+        r.string();
+        r.at += 8 * r.u32() + 12;
+    }
+    const w = new Writer();
+    w.add(all.subarray(0, 16));
+    w.u64(nKeys + 1);
+    w.add(all.subarray(first, infos));
+    w.keyString(name, text);
+    w.add(all.subarray(infos, r.at));
+    w.add(Buffer.alloc(round(w.size) - w.size));
+    w.add(all.subarray(round(r.at)));
+    const own = `${to}.${process.pid}`;
+    writeFileSync(own, Buffer.concat(w.pieces));
+    renameSync(own, to);
+    return to;
 }
