@@ -4,19 +4,18 @@
 // usage: bench-cluster.mjs BUILD [--calibrate] [--mix NAME]... [--link NAME]... [--rounds N]
 //     [--tokens N] [--model NAME] [--quick] [--jitter MS] [--loss PERCENT] [--json FILE]
 //     [--no-llama] [--llama FOLDER] [--no-forced] [--by-hand] [--keep]
-import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { execFile } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { Net, median } from '../net/machines.mjs';
-import { LINKS, MIXES, Phones, missing, quotas } from './phones.mjs';
+import { median } from '../net/machines.mjs';
+import { LINKS, MIXES, quotas } from './phones.mjs';
+import { MB, OVERHEAD, SLACK, Stand, needPhones } from './stand.mjs';
 import { PROMPT, CTX, STREAMS, PhoneCluster, Store, jsonSave } from './cluster.mjs';
 import { bestRuns, ceiling, equalRuns, nominal, splitText } from './nominal.mjs';
 import { calibrate } from './calibrate.mjs';
 import { Llama } from './llama.mjs';
 import { tableText, claimsText } from './table.mjs';
 
-const MB = 1e6, OVERHEAD = 96 * MB, SLACK = 64 * MB; // a program beside its weights; over a budget
 const { values: opt, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -43,56 +42,12 @@ const build = resolve(positionals[0] ?? 'build'), lingua = join(build, 'lingua')
 const rounds = Number(opt.rounds ?? 1), tokens = Number(opt.tokens ?? (opt.quick ? 8 : 16));
 const mixes = chosen(MIXES, opt.mix ?? (opt.quick ? ['one-slow', 'straggler'] : undefined), 'mix');
 const links = chosen(LINKS, opt.link ?? (opt.quick ? ['lan'] : undefined), 'link');
-const reason = missing();
-if (reason) {
-    console.log(`bench-cluster is left out: ${reason}`);
-    process.exit(0);
-}
+needPhones('bench-cluster');
 
-// Everything lies in one folder on a disk (memory limits count files that are kept in memory), and
-// is gone with us.
-const folder = mkdtempSync('/var/tmp/lingua-bench-');
-const phones = new Phones();
-let net = null, current = null, store = null, llama = null;
-process.on('exit', () => {
-    for (const c of [current, store?.filling])
-        c?.procs.forEach(p => p?.kill('SIGKILL'));
-    llama?.stop();
-    net?.down();
-    phones.remove();
-    if (opt.keep)
-        console.log(`${folder} is kept`);
-    else
-        rmSync(folder, { recursive: true, force: true });
-});
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
-    process.on(signal, () => {
-        console.log(`ended by ${signal}`);
-        process.exit(1);
-    });
+const stand = new Stand(build, opt), { phones, folder } = stand;
 const note = words => console.error(`  ${words}`);
 
 // ---- what is measured on ----
-
-function modelFile(name) {
-    const where = join(build, 'bench'), path = join(where, `${name.replaceAll(':', '-')}.gguf`);
-    mkdirSync(where, { recursive: true });
-    const writer = join(build, 'lingua-test-model');
-    if (!existsSync(path) && spawnSync(writer, [name, path], { stdio: 'inherit' }).status !== 0)
-        throw new Error(`no model ${name}`);
-    return path;
-}
-
-// Its modules, each with its share of the work of a token, which is taken to go by bytes.
-function modelOf(path) {
-    const r = spawnSync(lingua, ['inspect', path, '--json'], { encoding: 'utf8' });
-    if (r.status !== 0)
-        throw new Error(r.stderr);
-    const doc = JSON.parse(r.stdout), sum = doc.modules.reduce((a, m) => a + m.decode_bytes, 0);
-    return { path, width: doc.width, layers: doc.layers,
-        bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
-        modules: doc.modules.map(m => ({ bytes: m.bytes, work: m.decode_bytes / sum })) };
-}
 
 // Tokens per second of the whole model in a group of that speed, on one thread: [decode, prefill].
 async function alone(speed, decode, prefill, { periodUs = 0, name = 'alone' } = {}) {
@@ -105,31 +60,24 @@ async function alone(speed, decode, prefill, { periodUs = 0, name = 'alone' } = 
     return [of('n_gen'), of('n_prompt')];
 }
 
-function linkSet(link) {
-    net.ctl('delay', link?.delay ?? 0);
-    net.ctl('jitter', link ? opt.jitter : 0);
-    net.ctl('loss', link ? opt.loss : 0);
-    net.ctl('rate', link?.rate ?? 0);
-    net.ctl('air', link?.air ?? 0);
-}
-
 // A cluster of a mix on a link, placed as `how` says: {equal}, {streams} or {runs}, and {use}.
 async function up(mix, link, how) {
     const speeds = quotas(mix);
     const budget = Math.round(mix.room * model.bytes + OVERHEAD);
     const byHand = how.runs && splitText(how.runs);
     speeds.forEach((s, i) => phones.set(`m${i}`, s, budget + SLACK));
-    linkSet(link);
+    stand.linkSet(link);
     const memory = ['--memory', String(budget)];
     const c = new PhoneCluster({
-        lingua, net, model: model.path, phones, store, work: join(folder, 'cluster'),
-        machines: how.runs ? how.runs.map(r => r.device) : speeds.map((_, i) => i), join: memory,
+        lingua, net: stand.net, model: model.path, phones, store: stand.store,
+        work: join(folder, 'cluster'), join: memory,
+        machines: how.runs ? how.runs.map(r => r.device) : speeds.map((_, i) => i),
         serve: ['--no-announce', '--ctx', String(CTX), '--slots', String(STREAMS), ...memory,
             ...(byHand ? ['--split', byHand] : how.equal ? ['--equal'] : []),
             ...(how.streams && !byHand ? ['--concurrency', String(how.streams)] : []),
             ...(how.use ? ['--use', how.use] : [])],
     });
-    current = c;
+    stand.current = c;
     await c.begin();
     await c.settled();
     c.mix = mix;
@@ -145,7 +93,7 @@ async function up(mix, link, how) {
 async function down(c) {
     const killed = c.machines.filter(i => phones.kills(`m${i}`));
     await c.close();
-    current = null;
+    stand.current = null;
     if (killed.length)
         throw new Error(`m${killed} took more memory than its limit`);
 }
@@ -308,18 +256,17 @@ if (opt.help) {
         'has the options');
     process.exit(0);
 }
-llama = new Llama(opt['no-llama'] ? null : opt.llama);
-const model = modelOf(modelFile(opt.model));
-net = new Net(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0),
-    join(build, 'lingua-netswitch'));
+const llama = stand.llama = new Llama(opt['no-llama'] ? null : opt.llama);
+const model = stand.model(opt.model);
+stand.machines(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0));
 const [decode, prefill] = await alone(1, 8, 64);
 const fullMs = 1000 / decode;
-store = new Store(folder, lingua, model.path);
-await store.fill(net.n);
-store.filling = null;
+stand.store = new Store(folder, lingua, model.path);
+await stand.store.fill(stand.net.n);
+stand.store.filling = null;
 if (opt.calibrate) {
-    await calibrate({ alone, phones, net, linkSet, up, down, model, fullMs, prefill,
-        layers: model.layers });
+    await calibrate({ alone, phones, net: stand.net, linkSet: l => stand.linkSet(l), up, down,
+        model, fullMs, prefill, layers: model.layers });
     process.exit(0);
 }
 console.log(`${opt.model}: ${(model.bytes / MB).toFixed(0)} MB, ${fullMs.toFixed(1)} ms/token on ` +
@@ -337,7 +284,7 @@ for (let round = 0; round < rounds; round++)
                 await leg(mix, link, round);
             if (llama.there && round === 0) {
                 speedsSet(mix);
-                llamas.push(await llama.run({ mix, link, net, phones, model, tokens }));
+                llamas.push(await llama.run({ mix, link, net: stand.net, phones, model, tokens }));
                 note(`llama.cpp: ${JSON.stringify(llamas.at(-1))}`);
             }
         }

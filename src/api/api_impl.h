@@ -20,7 +20,7 @@ struct api {
     struct http *http; /* NULL once it is closing */
     struct metrics *metrics;
     struct log log;
-    char *alias, *system;
+    char *alias, *system; /* the name in answers, and system_fingerprint */
     int pooling;
     int64_t opened_s; /* since 1970: "created" of the model */
     int n_refs;       /* of api_open, and of each request under way: those may outlive api_close */

@@ -50,6 +50,22 @@ static bool scan(const char *s, size_t n, struct fault *f)
     return true;
 }
 
+int json_depth(const char *s)
+{
+    size_t n = strlen(s);
+    int depth = 0, most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == '"')
+            i = string_skip(s, n, i);
+        else if (s[i] == '[' || s[i] == '{')
+            most = ++depth > most ? depth : most;
+        else if (s[i] == ']' || s[i] == '}')
+            depth--;
+    }
+    return most;
+}
+
 json_t *json_body(const char *s, size_t n, struct fault *f)
 {
     json_error_t error;

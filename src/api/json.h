@@ -23,6 +23,9 @@ bool json_get_number(const json_t *o, const char *name, double min, double max, 
 /* Borrowed from o. */
 bool json_get_string(const json_t *o, const char *name, const char **out, struct fault *f);
 
+/* How deep brackets stand in each other in JSON text that has been read or made by jansson. */
+int json_depth(const char *s);
+
 /* Text as JSON wants it where tokens need not be whole characters: bytes that are no UTF-8 become
  * U+FFFD. */
 json_t *json_text(const char *s, size_t n);

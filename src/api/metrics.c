@@ -324,8 +324,8 @@ static void write_http(struct exposition *x, const struct http_stats *h)
     gauge(x, "lingua_http_requests_in_flight", "Requests whose answer is not complete.",
           h->n_calls);
     counter(x, "lingua_http_requests_total", "Requests read.", h->requests);
-    counter(x, "lingua_http_bad_requests_total", "Requests refused before any route saw them.",
-            h->bad_requests);
+    counter(x, "lingua_http_bad_requests_total",
+            "Requests answered with a fault of the client's, 4xx.", h->bad_requests);
     counter(x, "lingua_http_dropped_total", "Answers given up because the client did not read.",
             h->dropped);
 }

@@ -26,11 +26,19 @@ struct params {
     const char *stops[GEN_STOPS_MAX]; /* borrowed from the body */
     struct token_bias bias[SAMPLING_BIAS_MAX];
     const char *grammar;       /* borrowed; NULL: none */
-    const json_t *json_schema; /* borrowed; NULL: none; an empty object: any JSON object */
+    const json_t *json_schema; /* borrowed; NULL: none */
+    bool any_object;           /* response_format json_object: any JSON object */
 };
 
 /* t: to read words in logit_bias. */
 MUST_CHECK bool params_read(const json_t *body, const struct text *t, struct params *out,
                             struct fault *f);
+
+/* response_format and llama-server's json_schema: also for those that read nothing else. */
+MUST_CHECK bool params_schema(const json_t *body, const json_t **schema, bool *any_object,
+                              struct fault *f);
+/* OpenAI's `logprobs` of a chat is a bool with `top_logprobs`, of a completion a number. Sampling's
+ * settings as llama-server's generation_settings has them. */
+json_t *params_json(const struct params *p);
 
 #endif

@@ -1,7 +1,6 @@
 /* What the head says of itself: its model, whether it can answer, its slots. Never what people
  * wrote. */
 #include <dirent.h>
-#include <event2/http.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,16 +34,6 @@ static json_t *model_json(const struct api *a)
                      (json_int_t)a->opened_s, "owned_by", "lingua", "meta", meta);
 }
 
-/* Clients put a model's name into the path with or without escaping its slashes and spaces. */
-static bool is_ours(const struct api *a, const char *name)
-{
-    char *decoded = evhttp_uridecode(name, 0, NULL);
-    bool same = strcmp(name, api_model(a)) == 0 || (decoded && strcmp(decoded, api_model(a)) == 0);
-
-    free(decoded);
-    return same;
-}
-
 void handle_models(void *user, struct call *call)
 {
     static const char below[] = "/v1/models/";
@@ -56,7 +45,7 @@ void handle_models(void *user, struct call *call)
         http_reply(call, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model_json(a)));
         return;
     }
-    if (is_ours(a, path + sizeof below - 1)) {
+    if (strcmp(path + sizeof below - 1, api_model(a)) == 0) {
         http_reply(call, 200, model_json(a));
         return;
     }

@@ -388,7 +388,7 @@ const struct cluster_facts *work_facts(const struct work *w)
 
 const char *work_model(const struct work *w)
 {
-    return w->api->alias ? w->api->alias : w->facts.model_name;
+    return api_model(w->api);
 }
 
 const char *work_system(const struct work *w)
@@ -479,8 +479,11 @@ void work_usage(const struct work *w, struct work_usage *out)
 
 json_t *work_usage_json(const struct work *w)
 {
-    const struct work_usage *u = &w->usage;
+    return usage_json(&w->usage);
+}
 
+json_t *usage_json(const struct work_usage *u)
+{
     return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)u->n_prompt,
                      "completion_tokens", (json_int_t)u->n_generated, "total_tokens",
                      (json_int_t)(u->n_prompt + u->n_generated), "prompt_tokens_details",

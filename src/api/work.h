@@ -98,5 +98,6 @@ struct work_usage {
 void work_usage(const struct work *w, struct work_usage *out);
 /* {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"} */
 json_t *work_usage_json(const struct work *w);
+json_t *usage_json(const struct work_usage *u);
 
 #endif

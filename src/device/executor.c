@@ -10,6 +10,8 @@
 _Static_assert((int)WIRE_ROWS_MAX == (int)SEGMENT_ROWS_MAX,
                "any step a segment can run fits in a frame");
 _Static_assert((int)WIRE_SLOTS_MAX == (int)SEGMENT_SLOTS_MAX, "any slot has a number on the wire");
+_Static_assert((int)STEP_WANT_LOGITS == (int)ROW_LOGITS && (int)STEP_WANT_HIDDEN == (int)ROW_HIDDEN,
+               "a step's wishes are a batch's");
 _Static_assert((int)WIRE_TENSORS_MAX == (int)EDGES_MAX, "any cut fits in a frame");
 _Static_assert((int)WIRE_STAGES_MAX == (int)PLAN_STAGES_MAX &&
                    (int)WIRE_DEVICES_MAX == (int)PLAN_DEVICES_MAX,

@@ -223,16 +223,9 @@ static enum err run_step(struct device *d, const struct frame *f, struct err_tex
         step_encode(d->codec, &s, &out);
         send_on(d, d->plan.stage[s.stage].device, &out, decode);
     } else {
-        struct result r = {.number = s.number,
-                           .epoch = s.epoch,
-                           .n_rows = s.in.n_rows,
-                           .width = s.in.width[0],
-                           .logits = s.in.data[0],
-                           .code = s.code,
-                           .reason = s.reason};
+        struct result r;
 
-        if (!s.code && !s.in.n) /* no rows: only slot changes */
-            r.width = model_shape(d->model)->n_vocab;
+        step_result(&s, model_shape(d->model)->n_vocab, &r);
         result_encode(d->codec, &r, &out);
         send_on(d, 0, &out, decode);
     }

@@ -55,6 +55,7 @@ struct item {
     int64_t arrived_us, begun_us, ended_us;
     struct worker_out out;
     int stage, own;            /* that was run: of the plan, and of this device's */
+    bool decodes;              /* a decode step */
     struct worker_load *load;  /* owned */
     struct profiling *profile; /* owned */
     uint32_t epoch;
@@ -69,7 +70,7 @@ struct queue {
     size_t bytes;
 };
 
-/* Over steps of one row since the load, by stage of this device; times are those of the trace. */
+/* Over decode steps since the load, by stage of this device; times are those of the trace. */
 struct step_sums {
     uint64_t steps[OWN_STAGES_MAX], arrived_us[OWN_STAGES_MAX], sent_us[OWN_STAGES_MAX],
         compute_us[OWN_STAGES_MAX];
@@ -409,20 +410,13 @@ static void limit_output(struct step *s, enum frame_type type)
 
 static void encode_output(struct worker *w, const struct step *s, struct frame_out *f)
 {
-    struct result r = {.number = s->number,
-                       .epoch = s->epoch,
-                       .n_rows = s->in.n_rows,
-                       .width = s->in.width[0],
-                       .logits = s->in.data[0],
-                       .code = s->code,
-                       .reason = s->reason};
+    struct result r;
 
     if (s->stage < w->plan.n_stages) {
         step_encode(w->codec, s, f);
         return;
     }
-    if (!s->code && !s->in.n) /* no rows: only slot changes */
-        r.width = model_shape(w->model)->n_vocab;
+    step_result(s, model_shape(w->model)->n_vocab, &r);
     result_encode(w->codec, &r, f);
 }
 
@@ -463,6 +457,7 @@ static void give_output(struct worker *w, struct step *s, const struct item *job
                                   .n_rows = s->n_rows};
     it->stage = s->stage - 1;
     it->own = own_stage(w, it->stage);
+    it->decodes = step_decodes(s);
     it->arrived_us = job->arrived_us;
     it->begun_us = job->begun_us;
     it->ended_us = job->ended_us;
@@ -583,7 +578,7 @@ static void add_up(struct worker *w, const struct item *it, int64_t sent_us)
 {
     struct step_sums *s = &w->sums;
 
-    if (it->out.n_rows != 1)
+    if (!it->decodes)
         return;
     s->steps[it->own]++;
     s->arrived_us[it->own] += (uint64_t)it->arrived_us;

@@ -293,9 +293,17 @@ static enum err advance(struct chain *c, struct step *s, struct err_text *et)
     }
     if (s->in.n) {
         logits.n_rows = s->in.n_rows;
+        logits.width[0] = s->in.width[0];
         logits.data[0] = s->in.data[0];
     }
     return come_home(c, s->number, s->code, &s->reason, &logits, et);
+}
+
+static int width_of(const struct chain *c, enum step_want kind)
+{
+    const struct model_shape *shape = model_shape(c->model);
+
+    return kind == STEP_WANT_HIDDEN ? shape->n_embd : shape->n_vocab;
 }
 
 static enum err take_result(struct chain *c, const struct frame *f, struct err_text *et)
@@ -306,9 +314,8 @@ static enum err take_result(struct chain *c, const struct frame *f, struct err_t
 
     if (e)
         return e;
-    if (r.epoch != c->plan.epoch || (!r.code && r.width != model_shape(c->model)->n_vocab))
-        return err_set(et, ERR_PROTO, "result of epoch %u with %d logits per row", r.epoch,
-                       r.width);
+    if (r.epoch != c->plan.epoch || (!r.code && r.width != width_of(c, r.kind)))
+        return err_set(et, ERR_PROTO, "result of epoch %u of width %d", r.epoch, r.width);
     logits.n_rows = r.n_rows;
     logits.width[0] = r.width;
     logits.data[0] = r.logits;

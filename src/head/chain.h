@@ -48,8 +48,8 @@ MUST_CHECK enum err chain_open(const struct model *m, const struct chain_opts *o
                                struct chain **out, struct err_text *et);
 void chain_close(struct chain *c); /* ends the device processes and waits for them */
 
-/* Runs a batch through every stage. logits gets (n_wanted, n_vocab) f32, borrowed until the
- * next call. With no wanted row it may return before the last stage is done; should that step then
+/* Runs a batch through every stage. logits gets (n_wanted, n_vocab) f32, or hidden states of width
+ * n_embd where the rows want those, borrowed until the next call. With no wanted row it may return before the last stage is done; should that step then
  * fail, the next call says so and does nothing else. A step that fails empties the slots it
  * touched: see chain_slot_len. ERR_GONE when a device leaves: the chain is then of no further use
  * but to close. */

@@ -28,6 +28,7 @@ enum {
     EXPECT_US = 6000000,
     DEPTH_USUAL = 256, /* positions that a predicted token has behind it */
     PROMPT_USUAL = 256,
+    QUEUE_USUAL = 256, /* requests that may wait */
 };
 #define WEIGHTS_PER_S_MAX 1e14
 
@@ -134,7 +135,7 @@ void cluster_send_roster(struct cluster *c)
     cluster_changed(c);
 }
 
-void cluster_member_down(struct member *m, const char *text)
+static void member_down(struct member *m, const char *text, bool lost)
 {
     struct cluster *c = m->cluster;
     struct err_text words;
@@ -150,10 +151,16 @@ void cluster_member_down(struct member *m, const char *text)
         log_say(&c->opts.log, "cluster", "%s", words.text);
     if (m->up) {
         m->up = false;
+        c->sums.devices_lost += lost;
         cluster_feed_member(c, CORE_DOWN, m->id, 0, ERR_GONE, words.text);
     }
     cluster_answer_questions(c, clock_us());
     cluster_changed(c);
+}
+
+void cluster_member_down(struct member *m, const char *text)
+{
+    member_down(m, text, true);
 }
 
 void cluster_member_left(struct member *m, const char *sentence, const char *text)
@@ -164,7 +171,7 @@ void cluster_member_left(struct member *m, const char *sentence, const char *tex
         cluster_feed_member(c, CORE_FAILED, m->id, c->running.number, ERR_GONE, sentence);
     if (m->up && epoch_device(&c->coming, m->id) >= 0)
         cluster_feed_member(c, CORE_FAILED, m->id, c->coming.number, ERR_GONE, sentence);
-    cluster_member_down(m, text);
+    member_down(m, text, false);
 }
 
 static void take_pong(struct member *m, const struct wire_pong *p)
@@ -369,9 +376,11 @@ static enum err take_frame(struct member *m, const struct frame *f, struct err_t
     case FRAME_REPORT:
         e = wire_report_decode(f, &m->report, et);
         m->report_due = false;
-        if (!e)
-            cluster_answer_questions(c, clock_us());
-        return e;
+        if (e)
+            return e;
+        cluster_count_report(m);
+        cluster_answer_questions(c, clock_us());
+        return ERR_NONE;
     case FRAME_TRACE:
         e = wire_trace_decode(f, &trace, et);
         if (!e)
@@ -730,7 +739,7 @@ static enum err describe_model(struct cluster *c, struct err_text *et)
     place_describe(c->model, &c->classes, &c->segment, p, c->modules);
     p->want_private = c->opts.want_private;
     p->concurrency = c->opts.concurrency > 0 ? c->opts.concurrency : 1;
-    p->group_max = 1; /* each client's step goes by itself */
+    p->group_max = STEP_DECODE_ROWS; /* of many streams; more cost in proportion anyway */
     p->depth = p->n_ctx / 2 < DEPTH_USUAL ? p->n_ctx / 2 : DEPTH_USUAL;
     p->prompt = p->n_ctx / 2 < PROMPT_USUAL ? p->n_ctx / 2 : PROMPT_USUAL;
     return ERR_NONE;
@@ -845,13 +854,22 @@ static enum err open_door(struct cluster *c, struct err_text *et)
     return ERR_NONE;
 }
 
+static int queue_max(const struct cluster *c)
+{
+    int n = c->opts.n_queue_max > 0 ? c->opts.n_queue_max : QUEUE_USUAL;
+    int most = CORE_STREAMS_MAX - c->segment.n_slots;
+
+    return n < most ? n : most;
+}
+
 static void begin(struct cluster *c)
 {
     const struct timeval every = {CLUSTER_PING_MS / 1000, CLUSTER_PING_MS % 1000 * 1000};
     struct core_opts opts = {.n_slots = c->segment.n_slots,
                              .n_ctx = c->segment.n_ctx,
                              .n_rows_max = c->segment.n_rows_max,
-                             .n_vocab = model_shape(c->model)->n_vocab};
+                             .n_vocab = model_shape(c->model)->n_vocab,
+                             .n_queue_max = queue_max(c)};
 
     CHECK(getrandom(opts.tag_key, sizeof opts.tag_key, 0) == sizeof opts.tag_key);
     c->core = core_new(&opts);
@@ -897,6 +915,8 @@ enum err cluster_open(struct event_base *base, const struct cluster_opts *opts,
         e = open_door(c, et);
     if (!e)
         e = cluster_local_open(c, et);
+    if (!e)
+        e = cluster_gen_open(c, et);
     if (e) {
         cluster_close(c);
         return e;
@@ -940,6 +960,7 @@ void cluster_close(struct cluster *c)
     if (!c)
         return;
     say_stop(c);
+    cluster_gen_close(c);
     cluster_local_close(c);
     discover_close(c->discover);
     for (int i = 0; i < BULK_LINKS_MAX; i++)

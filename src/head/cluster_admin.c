@@ -85,14 +85,17 @@ void cluster_client_reply(struct cluster *c, const struct core_action *a)
     if (a->code)
         (void)err_set(&r.reason, a->code, "%s", a->text);
     r.width = a->code ? 0 : model_shape(c->model)->n_vocab;
-    if (!a->code && c->home) {
-        r.n_rows = c->home->n_rows;
-        r.logits = c->home->logits;
+    if (!a->code && c->home && a->n_rows > 0) {
+        CHECK(a->row >= 0 && a->n_rows <= c->home->n_rows - a->row);
+        r.kind = c->home->kind;
+        r.n_rows = a->n_rows;
+        r.width = c->home->width;
+        r.logits = c->home->logits + (size_t)a->row * (size_t)r.width;
     }
     result_encode(c->codec, &r, &f);
     link_send(cl->link, &f);
     if (!a->code)
-        cluster_meter_reply(c, cl);
+        cluster_meter_reply(c, &cl->beat);
 }
 
 void cluster_client_stale(struct cluster *c, int client)
@@ -470,7 +473,7 @@ static enum err take_ask(struct client *cl, const struct frame *f, struct err_te
                             .token = s.token,
                             .want = s.want};
     event.ask = &ask;
-    cluster_meter_ask(c, cl, s.n_rows);
+    cluster_meter_ask(c, &cl->beat, s.n_rows);
     cluster_feed(c, &event);
     return ERR_NONE;
 }
@@ -484,7 +487,7 @@ static void client_end(struct client *cl)
     for (int i = 0; i < QUESTIONS_MAX; i++)
         if (c->question[i].client == cl)
             question_end(&c->question[i]);
-    cl->home_us = 0;
+    cl->beat.home_us = 0;
     cl->link = NULL;
     cl->n_slots = 0;
     cl->opening = false;

@@ -16,17 +16,18 @@ struct waiting_event {
     struct err_text text;
     struct plan plan;
     int members[PLAN_DEVICES_MAX];
+    struct core_pace pace;
 };
 
 static void act(void *user, const struct core_action *a);
 
-/* The event with its own copies of what it points to. Asks and results never wait: they come from
- * links, and no link speaks while the core is at work. */
+/* The event with its own copies of what it points to. Asks, requests, tokens and results never wait:
+ * they come from links and from callers, who do not speak while the core is at work. */
 static void keep(struct cluster *c, const struct core_event *event)
 {
     struct waiting_event *w = mem_zalloc(1, sizeof *w);
 
-    CHECK(!event->ask && event->kind != CORE_HOME);
+    CHECK(!event->ask && !event->request && !event->tokens && event->kind != CORE_HOME);
     w->event = *event;
     if (event->text) {
         (void)err_set(&w->text, ERR_NONE, "%s", event->text);
@@ -37,6 +38,10 @@ static void keep(struct cluster *c, const struct core_event *event)
         w->event.plan = &w->plan;
         memcpy(w->members, event->members, (size_t)w->plan.n_devices * sizeof w->members[0]);
         w->event.members = w->members;
+    }
+    if (event->pace) {
+        w->pace = *event->pace;
+        w->event.pace = &w->pace;
     }
     *c->last = w;
     c->last = &w->next;
@@ -251,6 +256,8 @@ static void load(struct cluster *c, const struct core_action *a)
     CHECK(c->coming.number == a->epoch);
     *e = c->coming;
     cluster_meter_epoch(c);
+    c->sums.epochs++;
+    memset(c->sums.hop, 0, sizeof c->sums.hop);
     for (int i = 1; i < c->n_members; i++) /* those without a part let go of the old one */
         if (c->member[i].link)
             send_load(&c->member[i], e->number, a->number);
@@ -451,6 +458,15 @@ static void act(void *user, const struct core_action *a)
         return;
     case CORE_STUCK:
         stuck(c, a);
+        return;
+    case CORE_STARTED:
+        cluster_gen_started(c, a);
+        return;
+    case CORE_ROW:
+        cluster_gen_row(c, a);
+        return;
+    case CORE_ENDED:
+        cluster_gen_ended(c, a);
         return;
     case CORE_SAY:
         log_say(&c->opts.log, "cluster", "%s", a->text);

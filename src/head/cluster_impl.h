@@ -2,6 +2,8 @@
  *   cluster.c         opening and closing, the door, members and their heartbeat
  *   cluster_epoch.c   the core's actions: solving, assigning, loading, linking neighbours
  *   cluster_steps.c   steps and results on their way
+ *   cluster_gen.c     what generations need (gen.c): the vocabulary, the pool, slots
+ *   cluster_stats.c   sums and figures, for metrics
  *   cluster_admin.c   the socket for this machine's programs
  *   cluster_json.c    the cluster as JSON
  * All of it on the event loop's thread. */
@@ -17,7 +19,9 @@
 #include "device/worker.h"
 #include "head/cluster.h"
 #include "head/core.h"
+#include "head/gen.h"
 #include "head/planner.h"
+#include "head/pool.h"
 #include "link/discover.h"
 #include "link/link.h"
 #include "link/roster.h"
@@ -30,8 +34,8 @@ enum {
     QUESTIONS_MAX = 16,
     REPORT_WAIT_MS = 400,
     TRACE_WAIT_MS = 3000,
-    PAIR_LOST_MAX = 3,  /* then their steps go by the head for good */
-    METER_STEPS = 1024, /* more than can be under way */
+    PAIR_LOST_MAX = 3, /* then their steps go by the head for good */
+    SENT_MAX = 1024,   /* steps remembered: more than can be under way */
 };
 
 /* A device of the roster that was here at least once since we run; [0] is the head itself. */
@@ -63,6 +67,10 @@ struct member {
     double step_s; /* beside computing, per step; 0 = not known */
     struct wire_report report_then; /* when was last measured */
     bool report_due, trace_due;     /* asked for, not yet come */
+
+    /* What it did since it was first seen; its counters begin anew with what it loads. */
+    struct wire_report counted;
+    uint64_t steps, rows, busy_us;
 };
 
 /* How two neighbours of a plan reach each other. Index: plan's devices, a < b, neither the head. */
@@ -80,11 +88,26 @@ struct pair_speed {
     uint64_t rtt_us, out_bytes_per_s, in_bytes_per_s;
 };
 
-/* Since the last measuring, of steps of one row. */
+/* A step under way. */
+struct sent {
+    uint64_t number; /* 0 = none */
+    int n_want;
+    bool hidden;  /* what is wanted is hidden states */
+    int n_decode; /* rows, of a decode step (step_decodes) */
+};
+
+/* When somebody's tokens come and go: a client's, or a generation's. */
+struct beat {
+    bool one_row; /* its last ask */
+    int64_t asked_us, home_us;
+};
+
+/* Since the last measuring, of decode steps. */
 struct meter {
-    uint64_t home_sum_us, n_home; /* when they came home, added up */
-    int64_t home_us;              /* when the last did */
-    int64_t token_us, client_us;  /* from result to result, from result to the next ask */
+    uint64_t by_rows[STEP_DECODE_ROWS + 1]; /* how many had so many rows */
+    uint64_t home_sum_us, n_home;           /* when they came home, added up */
+    int64_t home_us;                        /* when the last did */
+    int64_t token_us, client_us;            /* from result to result, from result to the next ask */
     uint64_t n_tokens, n_client;
     int64_t busy_us, last_us; /* in which tokens came; when the last did */
     int streams;              /* most at once */
@@ -108,8 +131,7 @@ struct client {
     int n_slots;       /* 0: it only asks questions */
     bool opening;
     uint64_t open_number; /* of the question that opened it */
-    bool one_row;         /* its last ask */
-    int64_t asked_us, home_us;
+    struct beat beat;
 };
 
 /* A question whose answer waits for members to answer theirs. */
@@ -158,9 +180,11 @@ struct cluster {
     double hop_extra_s[MEMBERS_MAX][MEMBERS_MAX]; /* measured on top of what a link's figures say */
     double head_s;                                /* 0 = not known */
 
+    struct sent sent[SENT_MAX]; /* by number */
     struct meter meter;
-    uint64_t one_row[METER_STEPS]; /* numbers of steps of one row that are under way */
-    int n_one_row;
+    int n_decoding;           /* rows of decode steps under way */
+    bool home_decodes;        /* the step that is home is one of those */
+    int64_t stock_us;         /* when it was last measured */
     int64_t measure_until_us; /* 0: no reports are awaited */
     uint32_t measured_epoch;
     struct measured measured;
@@ -187,12 +211,30 @@ struct cluster {
     int local_fd;
     char *local_path;
 
-    const struct result *home; /* whose logits a CORE_REPLY carries */
+    const struct result *home; /* whose rows a CORE_REPLY or CORE_ROW names */
     struct event *tick, *core_timer, *change_timer;
     int64_t tick_us;
     bool change_told;
     struct err_text waiting; /* as clients were told last */
     json_t *trace_own;       /* the head's records, while others' are awaited */
+
+    /* Generations. */
+    struct text *text;
+    struct pool *pool;
+    struct gen *gens;
+    struct event *gen_event; /* what the core said of them is to be told */
+    int last_stream;
+    double gen_s; /* how long one lasts, about; 0 = none has ended yet */
+
+    /* For metrics. */
+    struct {
+        uint64_t steps, rows_read, rows_decoded, epochs, devices_lost;
+        struct {
+            uint64_t bytes, frames;
+        } hop[PLAN_STAGES_MAX +
+              1]; /* of the running epoch, in front of each stage; the last home */
+    } sums;
+    int64_t stats_asked_us; /* when reports were last asked for */
 };
 
 /* cluster.c */
@@ -222,8 +264,9 @@ MUST_CHECK enum err cluster_ask_plan(struct cluster *c, const json_t *q, void *a
 void cluster_planner_done(void *user, struct planner_job *job);
 
 /* cluster_measure.c */
-void cluster_meter_ask(struct cluster *c, struct client *cl, int n_rows);
-void cluster_meter_reply(struct cluster *c, struct client *cl);
+/* A result goes to somebody (while its CORE_HOME is handled), and rows that follow it are asked for. */
+void cluster_meter_reply(struct cluster *c, struct beat *b);
+void cluster_meter_ask(struct cluster *c, struct beat *b, int n_rows);
 void cluster_meter_send(struct cluster *c, const struct step *s);
 void cluster_meter_home(struct cluster *c, uint64_t number);
 void cluster_meter_epoch(struct cluster *c);
@@ -234,6 +277,8 @@ void cluster_measure_end(struct cluster *c, int64_t now_us, bool all_reported);
  * for it before it began; null when nothing was measured of the plan that runs. compute_ms is a
  * stage from arrival to departure. */
 json_t *cluster_measured_json(const struct cluster *c);
+/* Of the plan that runs, seconds of a token: as it was thought to be, as it was. 0 = not known. */
+void cluster_token_times(const struct cluster *c, double *predicted_s, double *measured_s);
 
 /* cluster_epoch.c */
 /* Gives the core an event, now or when it is done with the one at hand. */
@@ -251,6 +296,26 @@ void cluster_send_step(struct cluster *c, const struct step *s);
 /* A STEP or RESULT frame from a member. */
 MUST_CHECK enum err cluster_take_step(struct member *m, const struct frame *f, struct err_text *et);
 void cluster_worker_out(void *user, const struct worker_out *out);
+
+/* gen.c */
+void cluster_gen_started(struct cluster *c, const struct core_action *a);
+void cluster_gen_row(struct cluster *c, const struct core_action *a);
+void cluster_gen_ended(struct cluster *c, const struct core_action *a);
+void cluster_gen_tell(evutil_socket_t fd, short what, void *user); /* of gen_event */
+void cluster_gen_end_all(struct cluster *c);
+/* NULL when there is none, or it was cancelled. */
+struct gen *cluster_gen_of(const struct cluster *c, int stream, int *n_generated);
+
+/* cluster_gen.c */
+MUST_CHECK enum err cluster_gen_open(struct cluster *c, struct err_text *et);
+/* Every generation is told that it is over. */
+void cluster_gen_close(struct cluster *c);
+
+/* cluster_stats.c */
+/* A report has come: what it says is added to the member's sums. */
+void cluster_count_report(struct member *m);
+/* Bytes that the head sends or sees on their way to a stage; n_stages: home. */
+void cluster_count_hop(struct cluster *c, int stage, size_t bytes);
 
 /* cluster_admin.c */
 MUST_CHECK enum err cluster_local_open(struct cluster *c, struct err_text *et);

@@ -1,4 +1,4 @@
-/* Predicted against measured. Every device keeps sums over decode steps (message.proto, Report);
+/* Predicted against measured. Every device keeps sums over decode steps (wire/step.h, step_decodes);
  * after each generation the head reads them, takes the difference to the time before, and knows by
  * part where the time of a token went:
  *
@@ -7,7 +7,8 @@
  *   a hop        arrived there - sent here, less how far the two clocks are apart (known to half
  *                the least round trip; an error of that goes from one hop to the next, the sum is
  *                right)
- *   the client   from a token's result to the next step of the same client: logits to it, sampling
+ *   the client   from a token's result to the same one's next: logits to it, sampling. A client is
+ *                a program of this machine, or a generation of this one
  *
  * What is learnt goes into the next plan: each device's costs by a factor, its step_s, each link's
  * latency, head_s; slowly (LEARN), as one answer is not the next. */
@@ -19,7 +20,13 @@
 #include "base/sys.h"
 #include "head/cluster_impl.h"
 
-enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, IDLE_US = 300000 };
+enum {
+    TOKENS_MIN = 8,
+    MEASURE_WAIT_MS = 400,
+    PAUSE_US = 1000000,
+    IDLE_US = 300000,
+    BUSY_US = 10000000, /* under requests without a pause it is measured so often */
+};
 #define LEARN 0.7
 /* What is learnt stays within these, whatever a device that is broken reports: beyond them a plan
  * would be refused for the sake of one device. */
@@ -29,57 +36,83 @@ enum { TOKENS_MIN = 8, MEASURE_WAIT_MS = 400, PAUSE_US = 1000000, IDLE_US = 3000
 
 /* ---- at the head ---- */
 
-void cluster_meter_ask(struct cluster *c, struct client *cl, int n_rows)
+void cluster_meter_ask(struct cluster *c, struct beat *b, int n_rows)
 {
     int64_t now = clock_us();
 
-    cl->one_row = n_rows == 1;
-    if (cl->one_row && cl->home_us && now - cl->home_us < PAUSE_US) {
-        c->meter.client_us += now - cl->home_us;
+    b->one_row = n_rows == 1;
+    if (b->one_row && b->home_us && now - b->home_us < PAUSE_US) {
+        c->meter.client_us += now - b->home_us;
         c->meter.n_client++;
     }
-    cl->asked_us = now;
+    b->asked_us = now;
 }
 
-void cluster_meter_reply(struct cluster *c, struct client *cl)
+/* A token that came with rows of a prompt took longer than a token takes. */
+void cluster_meter_reply(struct cluster *c, struct beat *b)
 {
     int64_t now = clock_us(), from;
 
-    if (cl->one_row && cl->home_us && cl->asked_us - cl->home_us < PAUSE_US) {
-        c->meter.token_us += now - cl->home_us;
+    if (b->one_row && c->home_decodes && b->home_us && b->asked_us - b->home_us < PAUSE_US) {
+        c->meter.token_us += now - b->home_us;
         c->meter.n_tokens++;
-        from = c->meter.last_us > cl->home_us ? c->meter.last_us : cl->home_us;
+        from = c->meter.last_us > b->home_us ? c->meter.last_us : b->home_us;
         c->meter.busy_us += now - from; /* not what lay between two answers */
         c->meter.last_us = now;
     }
-    cl->home_us = now;
+    b->home_us = now;
 }
 
-/* A step of one row goes out; its number is remembered until it is home. */
+static void count_rows(struct cluster *c, const struct step *s)
+{
+    c->sums.steps++;
+    for (int i = 0; i < s->n_rows; i++) {
+        bool alone = (i == 0 || s->slot[i - 1] != s->slot[i]) &&
+                     (i + 1 == s->n_rows || s->slot[i + 1] != s->slot[i]);
+
+        c->sums.rows_decoded += alone;
+        c->sums.rows_read += !alone;
+    }
+}
+
+/* A step goes out; what it is is remembered until it is home. */
 void cluster_meter_send(struct cluster *c, const struct step *s)
 {
-    c->one_row[s->number % METER_STEPS] = s->n_rows == 1 ? s->number : 0;
-    c->n_one_row += s->n_rows == 1;
-    if (c->n_one_row > c->meter.streams)
-        c->meter.streams = c->n_one_row;
+    int n = step_decodes(s) ? s->n_rows : 0;
+
+    count_rows(c, s);
+    c->sent[s->number % SENT_MAX] = (struct sent){.number = s->number,
+                                                  .n_want = s->n_want,
+                                                  .hidden = step_wants(s) == STEP_WANT_HIDDEN,
+                                                  .n_decode = n};
+    c->n_decoding += n;
+    if (n > 0)
+        c->meter.by_rows[n]++;
+    if (c->n_decoding > c->meter.streams)
+        c->meter.streams = c->n_decoding;
 }
 
 void cluster_meter_home(struct cluster *c, uint64_t number)
 {
-    if (!number || c->one_row[number % METER_STEPS] != number)
-        return;
-    c->one_row[number % METER_STEPS] = 0; /* it comes home once, whatever a device sends */
-    c->n_one_row--;
-    c->meter.home_us = clock_us();
-    c->meter.home_sum_us += (uint64_t)c->meter.home_us;
-    c->meter.n_home++;
+    struct sent *s = &c->sent[number % SENT_MAX];
+
+    c->home_decodes = s->number == number && s->n_decode > 0;
+    if (c->home_decodes) {
+        c->n_decoding -= s->n_decode;
+        c->meter.home_us = clock_us();
+        c->meter.home_sum_us += (uint64_t)c->meter.home_us;
+        c->meter.n_home++;
+    }
+    if (s->number == number)
+        s->number = 0; /* it comes home once, whatever a device sends */
 }
 
 void cluster_meter_epoch(struct cluster *c)
 {
     memset(&c->meter, 0, sizeof c->meter);
-    memset(c->one_row, 0, sizeof c->one_row);
-    c->n_one_row = 0;
+    c->stock_us = clock_us();
+    memset(c->sent, 0, sizeof c->sent);
+    c->n_decoding = 0;
     for (int i = 0; i < c->n_members; i++)
         memset(&c->member[i].report_then, 0, sizeof c->member[i].report_then);
 }
@@ -121,6 +154,18 @@ static struct stage_means means_of(const struct cluster *c, int stage)
     };
 }
 
+/* Rows of a decode step. */
+static double mean_rows(const struct meter *m)
+{
+    double steps = 0, rows = 0;
+
+    for (int r = 1; r <= STEP_DECODE_ROWS; r++) {
+        steps += (double)m->by_rows[r];
+        rows += (double)m->by_rows[r] * r;
+    }
+    return steps > 0 ? rows / steps : 1;
+}
+
 /* Fills what was measured; false when there is too little of it. */
 static bool measure(const struct cluster *c, struct measured *out)
 {
@@ -139,7 +184,7 @@ static bool measure(const struct cluster *c, struct measured *out)
         out->stage_s[s] = mean[s].sent_s - mean[s].arrived_s;
     }
     out->n_stages = p->n_stages;
-    out->tokens = (int)mean[0].steps;
+    out->tokens = (int)lround(mean[0].steps * mean_rows(m));
     out->streams = m->streams;
     if (m->n_tokens)
         out->token_s = (double)m->token_us / 1e6 / (double)m->n_tokens;
@@ -223,6 +268,34 @@ static void learn_hops(struct cluster *c, const struct draft *thought_of, const 
         c->head_s = learnt(was->head_s, m->head_s, STEP_S_MAX);
 }
 
+/* What computing and the hops were to take, over steps of as many rows as there were. */
+static void predict_mixture(const struct cluster *c, const struct place_problem *p,
+                            struct place_prediction *out)
+{
+    const struct plan *plan = &c->running.plan;
+    double steps = 0;
+
+    for (int r = 1; r <= STEP_DECODE_ROWS; r++)
+        steps += (double)c->meter.by_rows[r];
+    if (steps <= 0)
+        return;
+    memset(out->compute_s, 0, sizeof out->compute_s);
+    memset(out->hop_s, 0, sizeof out->hop_s);
+    for (int r = 1; r <= STEP_DECODE_ROWS; r++) {
+        double part = (double)c->meter.by_rows[r] / steps;
+
+        for (int s = 0; part > 0 && s <= plan->n_stages; s++) {
+            const struct plan_stage *st = &plan->stage[s];
+            int from = s ? plan->stage[s - 1].device : 0, to = s < plan->n_stages ? st->device : 0;
+
+            out->hop_s[s] +=
+                part * place_hop_s(p, from, to, s ? plan->stage[s - 1].end - 1 : -1, r);
+            if (s < plan->n_stages)
+                out->compute_s[s] += part * place_run_s(p, to, st->first, st->end, r);
+        }
+    }
+}
+
 /* What would have been predicted for the plan that runs, knowing what was known before, and what
  * of: plan's devices. The caller's to free. */
 static struct draft *predict(const struct cluster *c, int streams, struct place_prediction *out)
@@ -233,8 +306,11 @@ static struct draft *predict(const struct cluster *c, int streams, struct place_
 
     for (int i = 0; i < e->plan.n_devices; i++)
         used[i] = i;
-    d->p.concurrency = streams > 0 ? streams : 1;
+    d->p.concurrency = streams < 1                       ? 1
+                       : streams > PLACE_CONCURRENCY_MAX ? PLACE_CONCURRENCY_MAX
+                                                         : streams;
     place_predict(&d->p, &e->plan, used, out);
+    predict_mixture(c, &d->p, out);
     return d;
 }
 
@@ -254,20 +330,25 @@ static void take_stock(struct cluster *c)
     for (int i = 0; i < c->n_members; i++)
         c->member[i].report_then = c->member[i].report;
     memset(&c->meter, 0, sizeof c->meter);
+    c->stock_us = clock_us();
     cluster_changed(c);
 }
 
 /* ---- when ---- */
 
 /* Between two tokens nothing is under way either: it is over when the client has gone, or has been
- * silent for a while. */
+ * silent for a while. A head that always has requests is measured all the same, without its hops:
+ * for these everybody must have seen the same steps. */
 static bool is_over(const struct cluster *c, int64_t now_us)
 {
-    bool anybody = false;
+    struct core_view v = core_view(c->core);
+    bool anybody = v.n_streams > 0;
 
     for (int i = 0; i < CORE_CLIENTS_MAX; i++)
         anybody = anybody || (c->client[i].link && c->client[i].n_slots);
-    return core_view(c->core).n_flight == 0 && (!anybody || now_us - c->meter.home_us > IDLE_US);
+    if (v.n_streams > 0 && now_us - c->stock_us > BUSY_US)
+        return true;
+    return v.n_flight == 0 && (!anybody || now_us - c->meter.home_us > IDLE_US);
 }
 
 void cluster_measure_begin(struct cluster *c, int64_t now_us)
@@ -340,6 +421,26 @@ static json_t *stages_json(const struct cluster *c)
                                               "modules", modules));
     }
     return list;
+}
+
+void cluster_token_times(const struct cluster *c, double *predicted_s, double *measured_s)
+{
+    const struct measured *m = &c->measured;
+    struct place_prediction p;
+
+    *predicted_s = *measured_s = 0;
+    if (!c->running.number)
+        return;
+    if (m->epoch != c->running.number) {
+        free(predict(c, 1, &p));
+        *predicted_s = p.token_s;
+    } else if (m->streams == 1) {
+        *predicted_s = m->was.token_s;
+        *measured_s = m->token_s;
+    } else if (m->tokens_per_s > 0 && m->was.tokens_per_s > 0) {
+        *predicted_s = m->streams / m->was.tokens_per_s;
+        *measured_s = m->streams / m->tokens_per_s;
+    }
 }
 
 json_t *cluster_measured_json(const struct cluster *c)

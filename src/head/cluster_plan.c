@@ -250,12 +250,28 @@ static bool now_in(const struct cluster *c, const struct draft *d, struct placem
     return true;
 }
 
+_Static_assert((int)PACE_POINTS == (int)PLACE_BATCHES, "the core knows a step's costs as we do");
+
+static struct core_pace pace_of(const struct draft *d, const struct placement *found)
+{
+    struct core_pace pace;
+    struct place_pace of;
+
+    place_pace(&d->p, &found->plan, found->used, &of);
+    pace.k = of.k;
+    memcpy(pace.step_s, of.step_s, sizeof pace.step_s);
+    pace.row_s = of.row_s;
+    return pace;
+}
+
 static void tell_core(struct cluster *c, const struct draft *d, uint32_t ticket,
                       const struct placement *found)
 {
     struct core_event event = {.kind = CORE_PLANNED, .ticket = ticket, .plan = &found->plan};
+    struct core_pace pace = pace_of(d, found);
     int members[PLAN_DEVICES_MAX];
 
+    event.pace = &pace;
     event.members = members;
     for (int i = 0; i < found->plan.n_devices; i++) {
         members[i] = d->member[found->used[i]];

@@ -30,6 +30,8 @@ void cluster_send_step(struct cluster *c, const struct step *s)
 
     cluster_meter_send(c, s);
     step_encode(c->codec, s, &f);
+    if (device != 0)
+        cluster_count_hop(c, s->stage, f.total);
     if (device == 0) {
         uint8_t *bytes = mem_alloc(f.total);
         struct err_text et;
@@ -42,6 +44,25 @@ void cluster_send_step(struct cluster *c, const struct step *s)
     } else if (link_to(c, device)) {
         link_send(link_to(c, device), &f);
     }
+}
+
+/* Whether it has the rows that were asked for: whoever they are given to counts on that. */
+static enum err check_result(const struct cluster *c, const struct result *r, struct err_text *et)
+{
+    const struct sent *s = &c->sent[r->number % SENT_MAX];
+    const struct model_shape *shape = model_shape(c->model);
+
+    if (s->number != r->number)
+        return err_set(et, ERR_PROTO, "a result of step %llu, which is not under way",
+                       (unsigned long long)r->number);
+    if (r->code)
+        return ERR_NONE;
+    if (r->n_rows != s->n_want || (s->n_want && (r->kind == STEP_WANT_HIDDEN) != s->hidden))
+        return err_set(et, ERR_PROTO, "a result of %d rows of kind %d, where %d%s were wanted",
+                       r->n_rows, (int)r->kind, s->n_want, s->hidden ? " hidden states" : "");
+    if (r->width != (r->kind == STEP_WANT_HIDDEN ? shape->n_embd : shape->n_vocab))
+        return err_set(et, ERR_PROTO, "a result with %d numbers per row", r->width);
+    return ERR_NONE;
 }
 
 static enum err take_result(struct cluster *c, int member, const struct frame *f,
@@ -58,8 +79,11 @@ static enum err take_result(struct cluster *c, int member, const struct frame *f
         return ERR_NONE; /* of an epoch that has ended */
     if (c->running.member[p->stage[p->n_stages - 1].device] != member)
         return err_set(et, ERR_PROTO, "a result from a device that does not hold `output`");
-    if (!r.code && r.width != model_shape(c->model)->n_vocab)
-        return err_set(et, ERR_PROTO, "a result with %d logits per row", r.width);
+    e = check_result(c, &r, et);
+    if (e)
+        return e;
+    if (member != 0)
+        cluster_count_hop(c, p->n_stages, (size_t)f->header_len + f->payload_len);
     cluster_meter_home(c, r.number);
     event.epoch = r.epoch;
     event.number = r.number;
@@ -90,6 +114,7 @@ enum err cluster_take_step(struct member *m, const struct frame *f, struct err_t
         return err_set(et, ERR_PROTO, "a step for stage %d from a device that is not before it",
                        s.stage);
     device = c->running.plan.stage[s.stage].device;
+    cluster_count_hop(c, s.stage, len);
     if (device == 0)
         return worker_step(c->worker, bytes, len, et);
     if (link_to(c, device))
@@ -106,6 +131,7 @@ void cluster_worker_out(void *user, const struct worker_out *out)
     if (out->epoch != c->running.number)
         return;
     if (out->to_stage < c->running.plan.n_stages) {
+        cluster_count_hop(c, out->to_stage, out->len);
         if (link_to(c, out->to_device))
             link_send_bytes(link_to(c, out->to_device), out->bytes, out->len);
         return;

@@ -22,7 +22,8 @@ enum gen_kind { GEN_ANSWER, GEN_LOGITS, GEN_HIDDEN };
 
 enum { GEN_STOPS_MAX = 32, GEN_STOP_BYTES_MAX = 1024 };
 
-/* A token whose text has become ready, in the order they were generated. */
+/* A token whose text has become ready, in the order they were generated. A token that ends the
+ * answer, or whose text is part of the stop word, is counted but is not among them. */
 struct gen_token {
     int32_t id;
     struct token_prob own;
@@ -64,7 +65,8 @@ struct gen_end {
 
 struct gen_calls {
     /* On a thread of the pool, one call at a time per generation, each before the `token` (or `end`)
-     * it belongs to: what text becomes, before it is sent. final: no more comes. May be NULL. */
+     * it belongs to: what text becomes, before it is sent. final: no more comes; does not come when
+     * the devices fail. May be NULL. */
     void (*digest)(void *user, const char *text, size_t n, bool final);
     /* LOGITS, HIDDEN: rows of consecutive positions, (n, width) f32, also on a thread of the pool. */
     void (*rows)(void *user, const float *rows, int pos, int n, int width);
@@ -80,13 +82,14 @@ struct gen_opts {
     int flow;              /* whose it is; flows take turns */
     const int32_t *tokens; /* the prompt, >= 1; copied */
     int n_tokens;
-    struct sampler *sampler; /* ANSWER: taken, also on errors */
+    struct sampler *sampler; /* ANSWER: taken, also on errors; has seen the prompt */
     int n_max;               /* tokens; -1: as many as the context has room for; 0: read only, then
                                  GEN_LENGTH */
     int n_top;     /* probabilities per token, 0..SAMPLING_TOP_MAX; -1: not even its own */
     int want_from; /* LOGITS, HIDDEN: rows from this position on */
     int n_stops;
     const char *const *stops; /* copied; a stop word is not part of the text */
+    bool special;             /* control tokens are part of the text, for parsers of tool calls */
     bool fresh;               /* read it all, whatever slots hold */
     int slot;                 /* -1 = any */
     int64_t ms_max;           /* 0 = no limit */

@@ -179,10 +179,8 @@ void gen_text_take(struct gen_text *g, bool all, struct gen_chunk *out)
         g->n_told++;
     }
     g->n_given = ready;
-    *out = (struct gen_chunk){.text = ready ? g->buf : "",
-                              .n_text = ready,
-                              .n_tokens = g->n_told,
-                              .tokens = g->tokens};
+    *out = (struct gen_chunk){
+        .text = ready ? g->buf : "", .n_text = ready, .n_tokens = g->n_told, .tokens = g->tokens};
 }
 
 const char *gen_text_word(const struct gen_text *g)

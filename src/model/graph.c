@@ -358,6 +358,8 @@ static void build_output(struct builder *b)
     const struct weights *w = b->p->w;
 
     b->x = norm(b, b->x, w->out_norm, w->out_norm_b);
+    if (b->p->hidden)
+        return;
     b->x = linear(b, w->output, w->output_b, b->x);
     if (b->hp->logit_cap > 0.0f) {
         b->x = ggml_tanh(b->ctx, ggml_scale(b->ctx, b->x, 1.0f / b->hp->logit_cap));
@@ -407,7 +409,7 @@ void graph_build(struct graph *g, const struct graph_plan *p, int n_rows, int n_
                                       .no_alloc = true};
     struct builder b = {.g = g, .p = p, .hp = &p->m->hp, .arch = p->m->arch};
 
-    *g = (struct graph){.n_rows = n_rows, .n_wanted = n_wanted};
+    *g = (struct graph){.n_rows = n_rows, .n_wanted = n_wanted, .hidden = p->hidden};
     g->ctx = b.ctx = ggml_init(params);
     CHECK(g->ctx != NULL);
     g->cgraph = ggml_new_graph_custom(g->ctx, n_nodes, false);

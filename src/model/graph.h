@@ -36,11 +36,13 @@ struct graph_plan {
     const struct weights *w;
     struct attn_op *attn; /* (n_layers) */
     int first, end;
-    int n_ctx; /* decides between short and long rotary factors */
+    int n_ctx;   /* decides between short and long rotary factors */
+    bool hidden; /* the last module ends with its norm: the LM head is left out */
 };
 
 struct graph {
     int n_rows, n_wanted;
+    bool hidden;
     struct ggml_context *ctx;
     struct ggml_cgraph *cgraph;
     struct ggml_cplan plan;

@@ -212,9 +212,25 @@ static bool starts_with_embed(const struct segment *s)
     return s->first == 0;
 }
 
+/* What the rows want; ERR_INPUT when that is not the same for all. */
+static enum err wanted_kind(const struct batch *b, enum row_want *out, struct err_text *et)
+{
+    *out = ROW_NOTHING;
+    for (int i = 0; i < b->n_rows; i++) {
+        if (b->want[i] > ROW_HIDDEN)
+            return err_set(et, ERR_INPUT, "row %d: wants %d, which is unknown", i, b->want[i]);
+        if (b->want[i] && *out && b->want[i] != *out)
+            return err_set(et, ERR_INPUT, "row %d: wants another thing than those before it", i);
+        if (b->want[i])
+            *out = (enum row_want)b->want[i];
+    }
+    return ERR_NONE;
+}
+
 enum err segment_check(const struct segment *s, const struct batch *b, struct err_text *et)
 {
     int n_vocab = s->m->hp.n_vocab;
+    enum row_want kind;
 
     if (b->n_rows < 1 || b->n_rows > s->opts.n_rows_max)
         return err_set(et, ERR_LIMIT, "a step of %d rows: 1 to %d fit", b->n_rows,
@@ -240,7 +256,7 @@ enum err segment_check(const struct segment *s, const struct batch *b, struct er
                 return err_set(et, ERR_INPUT, "row %d: rows of slot %d do not stand together", i,
                                slot);
     }
-    return ERR_NONE;
+    return wanted_kind(b, &kind, et);
 }
 
 static enum err check_inputs(const struct segment *s, const struct batch *b, int n_wanted,
@@ -287,10 +303,11 @@ static int padded_rows(const struct segment *s, int n)
     return n == 2 || n % 4 == 3 ? (n + 3) / 4 * 4 : n;
 }
 
-static struct graph *cached_graph(struct segment *s, int n_rows, int n_wanted)
+static struct graph *cached_graph(struct segment *s, int n_rows, int n_wanted, bool hidden)
 {
     for (int i = 0; i < s->n_graphs; i++)
-        if (s->graphs[i].n_rows == n_rows && s->graphs[i].n_wanted == n_wanted)
+        if (s->graphs[i].n_rows == n_rows && s->graphs[i].n_wanted == n_wanted &&
+            s->graphs[i].hidden == hidden)
             return &s->graphs[i];
     return NULL;
 }
@@ -312,15 +329,16 @@ static struct graph *keep_graph(struct segment *s, const struct graph *g)
 }
 
 /* The graph for a shape: from the cache, or built. */
-static enum err find_graph(struct segment *s, int n_rows, int n_wanted, struct graph **out,
-                           struct err_text *et)
+static enum err find_graph(struct segment *s, int n_rows, int n_wanted, bool hidden,
+                           struct graph **out, struct err_text *et)
 {
     size_t before = ggml_gallocr_get_buffer_size(s->alloc, 0);
     struct graph_plan plan = plan_of(s);
     struct graph g;
     enum err e = ERR_NONE;
 
-    *out = cached_graph(s, n_rows, n_wanted);
+    plan.hidden = hidden;
+    *out = cached_graph(s, n_rows, n_wanted, hidden);
     if (!*out) {
         graph_build(&g, &plan, n_rows, n_wanted);
         if (!ggml_gallocr_alloc_graph(s->alloc, g.cgraph))
@@ -362,9 +380,10 @@ static void fill_inputs(struct segment *s, struct graph *g, const struct batch *
 }
 
 /* What will come out, all but the data. */
-static void describe_output(const struct segment *s, int n_rows, int n_wanted, struct tensors *out)
+static void describe_output(const struct segment *s, int n_rows, int n_wanted, bool hidden,
+                            struct tensors *out)
 {
-    struct edge edges[EDGES_MAX] = {{.width = s->m->hp.n_vocab}};
+    struct edge edges[EDGES_MAX] = {{.width = hidden ? s->m->hp.n_embd : s->m->hp.n_vocab}};
 
     *out = (struct tensors){.n = 1};
     if (s->end < s->m->n_modules)
@@ -380,14 +399,20 @@ enum err segment_run(struct segment *s, const struct batch *b, const struct tens
     enum err e = segment_check(s, b, et);
     int n_wanted, rows, wanted;
     struct graph *g = NULL;
+    enum row_want kind;
+    bool hidden;
 
     if (e)
         return e;
+    e = wanted_kind(b, &kind, et);
+    if (e)
+        return e;
+    hidden = kind == ROW_HIDDEN && s->end == s->m->n_modules; /* to the others it is all one */
     n_wanted = collect_wanted(s, b);
     e = check_inputs(s, b, n_wanted, in, et);
     if (e)
         return e;
-    describe_output(s, b->n_rows, n_wanted, out);
+    describe_output(s, b->n_rows, n_wanted, hidden, out);
     rows = padded_rows(s, b->n_rows);
     wanted = padded_rows(s, n_wanted);
     if (wanted == rows && n_wanted < b->n_rows)
@@ -400,7 +425,7 @@ enum err segment_run(struct segment *s, const struct batch *b, const struct tens
                                   .wanted_slot = s->wanted_slot,
                                   .wanted_pos = s->wanted_pos};
     if (n_wanted > 0 || s->first <= model_rows_shrink_at(s->m)) {
-        e = find_graph(s, rows, wanted, &g, et);
+        e = find_graph(s, rows, wanted, hidden, &g, et);
         if (e)
             return e;
         fill_inputs(s, g, b, in);

@@ -7,7 +7,7 @@
  *
  * One step through a segment:
  *   1. The caller fills a `struct batch`: for each row its slot, its position in the slot, its
- *      token (embed only) and whether its logits are wanted. Rows of one slot stand in order of
+ *      token (embed only) and what is wanted of it. Rows of one slot stand in order of
  *      position, without gaps, starting at or before the slot's length.
  *   2. segment_run looks up the graph for this shape (built once, kept), copies the inputs in and
  *      computes. Keys and values go into the slot at the row's position; what was there or after
@@ -50,12 +50,16 @@ MUST_CHECK enum err segment_open(const struct model *m, struct compute *c, int f
                                  struct err_text *et);
 void segment_close(struct segment *s);
 
+/* What is wanted of a row; all wanted rows of one batch want the same. HIDDEN: what the LM head is
+ * fed, the hidden state after the final norm; the LM head is not computed then. */
+enum row_want { ROW_NOTHING, ROW_LOGITS, ROW_HIDDEN };
+
 struct batch {
     int n_rows;
     const int32_t *slot;  /* (n_rows) */
     const int32_t *pos;   /* (n_rows) */
     const int32_t *token; /* (n_rows), read only when the segment starts with embed */
-    const uint8_t *want;  /* (n_rows), 1 = this row's logits are wanted */
+    const uint8_t *want;  /* (n_rows) enum row_want */
 };
 
 struct tensors {
@@ -69,7 +73,7 @@ struct tensors {
 /* Runs one step. in is NULL when the segment starts with embed, else what model_edges(first) names,
  * with n_rows rows or, past the shrink, n_wanted. Every index is checked: ERR_INPUT / ERR_LIMIT
  * leave the slots as they were. With no wanted rows past the shrink, out has 0 rows. The last
- * segment's output is the logits, width n_vocab. */
+ * segment's output is the logits, width n_vocab, or hidden states, width n_embd. */
 MUST_CHECK enum err segment_run(struct segment *s, const struct batch *b, const struct tensors *in,
                                 struct tensors *out, struct err_text *et);
 

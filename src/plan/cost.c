@@ -1,6 +1,7 @@
 /* What a plan costs. Everybody who speaks of seconds (the programs, the report, the head) asks
  * here, so that they speak of the same ones. */
 #include <math.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "plan/place.h"
@@ -254,4 +255,39 @@ void place_predict(const struct place_problem *p, const struct plan *plan, const
     }
     out->hop_s[plan->n_stages] = hop_s(&w, plan->n_stages, 1);
     out->head_s = p->head_s;
+}
+
+/* ---- for batching ---- */
+
+/* A row of a prompt more. Of the last module only wanted rows are computed. */
+static double row_s(const struct walk *w, int stage)
+{
+    const struct plan_stage *s = &w->plan->stage[stage];
+    const struct place_device *d = &w->p->device[device_at(w, stage)];
+    double sum = 0;
+
+    for (int m = s->first; m < s->end && m + 1 < w->p->n_modules; m++) {
+        const struct place_cost *c = &d->cost[w->p->module[m].class];
+
+        sum += c->prefill + c->position * w->p->depth;
+    }
+    return sum;
+}
+
+void place_pace(const struct place_problem *p, const struct plan *plan, const int *used,
+                struct place_pace *out)
+{
+    const struct walk w = {p, plan, used};
+    struct place_problem full = *p;
+    struct place_prediction of;
+
+    memset(out, 0, sizeof *out);
+    for (int s = 0; s < plan->n_stages; s++) {
+        for (int b = 0; b < PLACE_BATCHES; b++)
+            out->step_s[b] = fmax(out->step_s[b], stage_s(&w, s, 1 << b));
+        out->row_s = fmax(out->row_s, row_s(&w, s));
+    }
+    full.concurrency = p->n_slots > p->concurrency ? p->n_slots : p->concurrency;
+    place_predict(&full, plan, used, &of);
+    out->k = of.k;
 }

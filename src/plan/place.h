@@ -189,6 +189,18 @@ struct place_prediction {
 void place_predict(const struct place_problem *p, const struct plan *plan, const int *used,
                    struct place_prediction *out);
 
+/* What the head's batching wants to know of a plan: what a step takes on its slowest stage, and how
+ * many groups are best kept under way when every slot is in use (or as many streams as the plan is
+ * made for, if these are more). */
+struct place_pace {
+    int k;
+    double step_s[PLACE_BATCHES]; /* decode rows, as for struct place_cost */
+    double row_s;                 /* each row of a prompt beyond */
+};
+/* used as for place_predict. */
+void place_pace(const struct place_problem *p, const struct plan *plan, const int *used,
+                struct place_pace *out);
+
 /* ---- standby ---- */
 
 struct place_standby {

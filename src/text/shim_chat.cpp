@@ -43,6 +43,12 @@ std::string one_line(const std::string &what)
     at = rest.rfind("Jinja Exception: ");
     if (at != std::string::npos)
         rest = rest.substr(at + 17);
+    /* "[json.exception.parse_error.101] ", and what was given, which the asker has. */
+    at = rest.find("[json.exception.");
+    if (at != std::string::npos && rest.find("] ", at) != std::string::npos)
+        rest.erase(at, rest.find("] ", at) + 2 - at);
+    rest = rest.substr(0, rest.find("; tools = "));
+    rest = rest.substr(0, rest.find(" (ref: http"));
     for (char c : rest) {
         bool space = (unsigned char)c <= ' ' || c == 0x7f;
         if (!space)
@@ -243,17 +249,15 @@ void grammar_check(const std::string &grammar)
                                        " KiB; make them smaller"};
 }
 
-std::string form_of(const common_chat_params &p, const struct chat_ask *ask)
+std::string form_of(const common_chat_params &p, const std::string &grammar,
+                    const std::string &prefix)
 {
-    /* A person's own grammar is for what the model says; a template's begins with the prompt's
-     * end. */
-    std::string prefix = p.grammar_lazy || p.grammar.empty() ? "" : p.generation_prompt;
     Writer w;
 
-    grammar_check(p.grammar);
+    grammar_check(grammar);
     w.text(prompt_check(p.prompt));
-    w.text(p.grammar.empty() && ask->grammar ? ask->grammar : p.grammar);
-    w.text(p.grammar.empty() ? "" : prefix);
+    w.text(grammar);
+    w.text(prefix);
     w.number(p.grammar_lazy);
     w.number(p.grammar_triggers.size());
     for (const auto &t : p.grammar_triggers) {
@@ -266,6 +270,39 @@ std::string form_of(const common_chat_params &p, const struct chat_ask *ask)
         w.text(s);
     w.text(parser_text(p));
     return std::move(w.out);
+}
+
+/* Templates' grammars for required calls allow any text in front of them, which a weak model never
+ * ends. One that does not think first has nothing to say there, and what the grammar for calls of
+ * choice holds after its trigger is the call alone. Empty when there is no such grammar. */
+std::string call_grammar(const common_chat_templates *tmpls, common_chat_templates_inputs in)
+{
+    in.tool_choice = COMMON_CHAT_TOOL_CHOICE_AUTO;
+    common_chat_params p = common_chat_templates_apply(tmpls, in);
+    return p.grammar_lazy ? p.grammar : "";
+}
+
+std::string answer_to(const struct text *t, const struct chat_ask *ask)
+{
+    common_chat_templates_inputs in = inputs_of(ask);
+    common_chat_templates_ptr tmpls = templates_of(t);
+    common_chat_params p = common_chat_templates_apply(tmpls.get(), in);
+    bool required = !in.tools.empty() && in.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED;
+
+    if (p.grammar.empty()) {
+        if (required)
+            throw complaint{ERR_UNSUPPORTED,
+                            "a tool call is required, but the model's chat template does not say "
+                            "how this model calls tools; leave out tool_choice"};
+        return form_of(p, ask->grammar ? ask->grammar : "", "");
+    }
+    if (required && in.json_schema.empty() && !(p.supports_thinking && in.enable_thinking)) {
+        std::string call = call_grammar(tmpls.get(), in);
+        if (!call.empty())
+            return form_of(p, call, "");
+    }
+    /* A template's grammar begins with what its prompt ends with. */
+    return form_of(p, p.grammar, p.grammar_lazy ? "" : p.generation_prompt);
 }
 
 } // namespace
@@ -294,17 +331,7 @@ extern "C" enum err shim_render(const struct text *t, const struct text_message 
 extern "C" enum err shim_chat_apply(const struct text *t, const struct chat_ask *ask, char **out,
                                     size_t *n, struct err_text *et)
 {
-    return worked("chat", out, n, et, [&] {
-        common_chat_templates_inputs in = inputs_of(ask);
-        common_chat_templates_ptr tmpls = templates_of(t);
-        common_chat_params p = common_chat_templates_apply(tmpls.get(), in);
-        if (!in.tools.empty() && in.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED &&
-            p.grammar.empty())
-            throw complaint{ERR_UNSUPPORTED,
-                            "a tool call is required, but the model's chat template does not say "
-                            "how this model calls tools; leave out tool_choice"};
-        return form_of(p, ask);
-    });
+    return worked("chat", out, n, et, [&] { return answer_to(t, ask); });
 }
 
 extern "C" enum err shim_schema_grammar(const char *schema, char **out, size_t *n,

@@ -55,20 +55,33 @@ class Shape
         }
         if (visits > visits_max)
             throw shape_error{ERR_LIMIT, 0, "rules begin with each other in too many ways"};
+        for (size_t i = 0; i < nodes_.size(); i++)
+            if (nodes_[i].order == 0)
+                group((uint32_t)i);
     }
 
   private:
     enum state { NEW, OPEN, DONE };
+    struct edge {
+        uint32_t to;
+        bool tail; /* nothing follows it */
+    };
     struct node {
-        std::vector<uint32_t> first; /* rules it can begin with, as often as it can */
-        double leaves = 0;           /* characters it can begin with, and its own end */
+        /* Rules it can begin with, as often as it can; as llama.cpp's test sees it, and truly. */
+        std::vector<uint32_t> seen;
+        std::vector<edge> first;
+        double leaves = 0; /* characters it can begin with, and its own end */
         double visits = 0, stacks = 0;
         size_t depth = 0;
         enum state state = NEW;
-        bool empty = false;
+        bool empty = false, empty_seen = false;
+        size_t order = 0, low = 0; /* Tarjan's; order 0: not met yet */
+        bool open = false;
     };
     const llama_grammar_rules &rules_;
     std::vector<node> nodes_;
+    std::vector<uint32_t> open_; /* Tarjan's stack */
+    size_t n_met_ = 0;
 
     static bool ends(const llama_grammar_element &e)
     {
@@ -103,8 +116,10 @@ class Shape
                     continue;
                 }
                 alts.push_back(alt);
-                if (alt.left == 0)
+                if (alt.left == 0) {
+                    nodes_[r].empty_seen = true;
                     found((uint32_t)r);
+                }
                 alt.left = 0;
             }
         }
@@ -119,21 +134,33 @@ class Shape
 
     void find_first(uint32_t rule)
     {
+        const llama_grammar_rule &r = rules_[rule];
         node &n = nodes_[rule];
-        bool at_start = true;
+        bool start = true, start_seen = true;
 
-        for (const auto &e : rules_[rule]) {
-            if (ends(e)) {
-                n.leaves += at_start;
-                at_start = true;
-            } else if (at_start && e.type == LLAMA_GRETYPE_RULE_REF) {
-                n.first.push_back(e.value);
-                at_start = nodes_[e.value].empty;
-            } else if (at_start) {
-                n.leaves++;
-                at_start = false;
+        for (size_t i = 0; i < r.size(); i++) {
+            if (ends(r[i])) {
+                n.leaves += start;
+                start = start_seen = true;
+                continue;
             }
+            bool ref = r[i].type == LLAMA_GRETYPE_RULE_REF;
+            if (start && ref)
+                n.first.push_back({r[i].value, ends(r[i + 1])});
+            else if (start)
+                n.leaves++;
+            if (start_seen && ref)
+                n.seen.push_back(r[i].value);
+            start = start && ref && nodes_[r[i].value].empty;
+            start_seen = start_seen && ref && nodes_[r[i].value].empty_seen;
         }
+    }
+
+    [[noreturn]] static void left_recursion(uint32_t rule)
+    {
+        throw shape_error{ERR_INPUT, rule,
+                          "a rule begins with itself (left recursion); put something in front of "
+                          "it, or use * or +"};
     }
 
     void finish(uint32_t rule)
@@ -141,20 +168,16 @@ class Shape
         node &n = nodes_[rule];
 
         n.visits = 1;
-        n.stacks = n.leaves;
-        for (uint32_t f : n.first) {
+        for (uint32_t f : n.seen) {
             n.visits += nodes_[f].visits;
-            n.stacks += nodes_[f].stacks;
             n.depth = std::max(n.depth, nodes_[f].depth + 1);
         }
         n.state = DONE;
         if (n.depth > depth_max)
             throw shape_error{ERR_LIMIT, rule, "rules begin with rules too deep"};
-        if (n.stacks > stacks_max)
-            throw shape_error{ERR_LIMIT, rule, "a rule can begin in too many ways"};
     }
 
-    /* Depth first, without recursion: a path is as long as there are rules. */
+    /* The way llama.cpp's test goes. Without recursion: a path is as long as there are rules. */
     void descend(uint32_t root)
     {
         std::vector<std::pair<uint32_t, size_t>> path = {{root, 0}};
@@ -162,20 +185,83 @@ class Shape
         nodes_[root].state = OPEN;
         while (!path.empty()) {
             auto &[rule, next] = path.back();
-            if (next == nodes_[rule].first.size()) {
+            if (next == nodes_[rule].seen.size()) {
                 finish(rule);
                 path.pop_back();
                 continue;
             }
-            uint32_t to = nodes_[rule].first[next++];
+            uint32_t to = nodes_[rule].seen[next++];
             if (nodes_[to].state == OPEN)
-                throw shape_error{ERR_INPUT, to,
-                                  "a rule begins with itself (left recursion); put something in "
-                                  "front of it, or use * or +"};
+                left_recursion(to);
             if (nodes_[to].state == NEW) {
                 nodes_[to].state = OPEN;
                 path.push_back({to, 0});
             }
+        }
+    }
+
+    /* All rules of a group can begin with each other. Where nothing follows the reference, as in
+     * what a repetition becomes, the matcher comes back to the same place and stops; else the place
+     * is a deeper one each time, without end. */
+    void close_group(uint32_t root)
+    {
+        size_t at = open_.size();
+        double stacks = 0;
+
+        while (open_[--at] != root)
+            ;
+        for (size_t i = at; i < open_.size(); i++) {
+            node &n = nodes_[open_[i]];
+            stacks += n.leaves;
+            for (const edge &e : n.first) {
+                if (!nodes_[e.to].open)
+                    stacks += nodes_[e.to].stacks;
+                else if (nodes_[e.to].low >= nodes_[root].order && !e.tail)
+                    left_recursion(e.to);
+            }
+        }
+        for (size_t i = at; i < open_.size(); i++) {
+            nodes_[open_[i]].stacks = stacks;
+            nodes_[open_[i]].open = false;
+        }
+        open_.resize(at);
+        if (stacks > stacks_max)
+            throw shape_error{ERR_LIMIT, root, "a rule can begin in too many ways"};
+    }
+
+    void meet(uint32_t rule)
+    {
+        nodes_[rule].order = nodes_[rule].low = ++n_met_;
+        nodes_[rule].open = true;
+        open_.push_back(rule);
+    }
+
+    /* Tarjan's algorithm for strongly connected components (SIAM J. Comput. 1, 1972). */
+    void group(uint32_t root)
+    {
+        std::vector<std::pair<uint32_t, size_t>> path = {{root, 0}};
+
+        meet(root);
+        while (!path.empty()) {
+            auto &[rule, next] = path.back();
+            node &n = nodes_[rule];
+            if (next < n.first.size()) {
+                uint32_t to = n.first[next++].to;
+                if (nodes_[to].order == 0) {
+                    meet(to);
+                    path.push_back({to, 0});
+                } else if (nodes_[to].open) {
+                    n.low = std::min(n.low, nodes_[to].order);
+                }
+                continue;
+            }
+            uint32_t done = rule;
+            path.pop_back();
+            if (nodes_[done].low == nodes_[done].order)
+                close_group(done);
+            else
+                nodes_[path.back().first].low =
+                    std::min(nodes_[path.back().first].low, nodes_[done].low);
         }
     }
 };
@@ -246,11 +332,12 @@ const char *space_skip(const char *s)
     return s;
 }
 
+/* Groups and repetitions are rules, too, named after the one they are in: "root_2". */
 std::string name_of(const llama_grammar_parser &p, uint32_t rule)
 {
     for (const auto &s : p.symbol_ids)
         if (s.second == rule)
-            return s.first;
+            return s.first.substr(0, s.first.find('_'));
     return "?";
 }
 

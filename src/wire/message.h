@@ -50,7 +50,7 @@ struct wire_report {
     int device, n_threads;
     uint64_t weight_bytes, kv_bytes, resident_bytes;
     uint64_t steps, rows, compute_us, decode_steps, decode_us, sent_bytes, decode_sent_bytes;
-    /* Sums over the same decode steps (of one row), of the device's own clock: when each arrived at
+    /* Sums over decode steps (step_decodes), of the device's own clock: when each arrived at
      * its stage and when it was given to the next. By stage: a device may have two. With everybody's,
      * and how far clocks are apart, they say how long each hop takes. Sums wrap; their differences
      * do not mind. */

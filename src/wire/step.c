@@ -96,6 +96,37 @@ int step_runs(const struct step *s)
     return n;
 }
 
+enum step_want step_wants(const struct step *s)
+{
+    for (int i = 0; i < s->n_rows; i++)
+        if (s->want[i])
+            return (enum step_want)s->want[i];
+    return STEP_WANT_NOTHING;
+}
+
+bool step_decodes(const struct step *s)
+{
+    return s->n_rows > 0 && s->n_rows <= STEP_DECODE_ROWS && step_runs(s) == s->n_rows;
+}
+
+void step_result(const struct step *s, int width, struct result *out)
+{
+    bool has_rows = !s->code && s->in.n > 0;
+
+    *out = (struct result){.number = s->number, .epoch = s->epoch, .kind = STEP_WANT_LOGITS};
+    if (step_wants(s) == STEP_WANT_HIDDEN)
+        out->kind = STEP_WANT_HIDDEN;
+    if (!s->code)
+        out->width = width;
+    if (has_rows) {
+        out->n_rows = s->in.n_rows;
+        out->width = s->in.width[0];
+        out->logits = s->in.data[0];
+    }
+    out->code = s->code;
+    out->reason = s->reason;
+}
+
 static size_t pack_runs(struct step_codec *c, const struct step *s)
 {
     uint32_t *p = c->flat_runs;
@@ -113,7 +144,7 @@ static size_t pack_runs(struct step_codec *c, const struct step *s)
 }
 
 /* Alternating counts, the first of rows not wanted; a tail that is not wanted is left out. */
-static size_t pack_want(struct step_codec *c, const struct step *s)
+static size_t pack_want(struct step_codec *c, const struct step *s, enum step_want kind)
 {
     size_t n = 0, n_used = 0;
     uint8_t wanted = 0;
@@ -121,8 +152,10 @@ static size_t pack_want(struct step_codec *c, const struct step *s)
     for (int i = 0; i < s->n_rows;) {
         uint32_t count = 0;
 
-        for (; i < s->n_rows && !!s->want[i] == wanted; i++)
+        for (; i < s->n_rows && !!s->want[i] == wanted; i++) {
+            CHECK(!wanted || s->want[i] == kind);
             count++;
+        }
         c->flat_want[n++] = count;
         if (wanted)
             n_used = n;
@@ -153,8 +186,9 @@ void step_encode(struct step_codec *c, const struct step *s, struct frame_out *o
         m.n_tags = (size_t)s->n_tags;
         m.tags = (uint64_t *)s->tag; /* read only */
     }
-    m.n_want = pack_want(c, s);
+    m.n_want = pack_want(c, s, step_wants(s));
     m.want = c->flat_want;
+    m.wants = step_wants(s) == STEP_WANT_HIDDEN;
     m.n_widths = (size_t)s->in.n;
     m.widths = c->flat_widths;
     if (s->in.n)
@@ -186,6 +220,7 @@ void result_encode(struct step_codec *c, const struct result *r, struct frame_ou
         m.reason.data = (uint8_t *)r->reason.text;
         m.reason.len = strlen(r->reason.text);
     } else {
+        m.kind = r->kind == STEP_WANT_HIDDEN;
         m.rows = (uint32_t)r->n_rows;
         m.width = (uint32_t)r->width;
         out->n_payloads = 1;
@@ -285,15 +320,18 @@ static enum err unpack_tags(struct step_codec *c, const Lingua__Wire__Step *m, s
 static enum err unpack_want(struct step_codec *c, const Lingua__Wire__Step *m, struct step *s,
                             struct err_text *et)
 {
+    uint8_t kind = m->wants ? STEP_WANT_HIDDEN : STEP_WANT_LOGITS;
     int row = 0;
 
     memset(c->want, 0, sizeof c->want);
     s->n_want = 0;
+    if (m->wants > 1)
+        return err_set(et, ERR_PROTO, "step: its rows want %u, which is unknown", m->wants);
     for (size_t i = 0; i < m->n_want; i++) {
         if (m->want[i] > (uint32_t)(s->n_rows - row))
             return err_set(et, ERR_PROTO, "step: wanted rows beyond its %d", s->n_rows);
         if (i % 2) {
-            memset(c->want + row, 1, m->want[i]);
+            memset(c->want + row, kind, m->want[i]);
             s->n_want += (int)m->want[i];
         }
         row += (int)m->want[i];
@@ -413,11 +451,12 @@ enum err result_decode(struct step_codec *c, const struct frame *f, struct resul
     m = lingua__wire__result__unpack(&c->arena.allocator, f->header_len, f->header);
     if (!m)
         return err_set(et, ERR_PROTO, "result: header of %zu bytes makes no sense", f->header_len);
-    if (m->number == 0 || m->kind != 0)
+    if (m->number == 0 || m->kind > 1)
         return err_set(et, ERR_PROTO, "result %llu of kind %u", (unsigned long long)m->number,
                        m->kind);
     r->number = m->number;
     r->epoch = m->epoch;
+    r->kind = m->kind ? STEP_WANT_HIDDEN : STEP_WANT_LOGITS;
     e = unpack_code("result", m->code, &m->reason, &r->code, &r->reason, et);
     if (e)
         return e;

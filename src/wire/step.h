@@ -7,6 +7,7 @@
 #ifndef LINGUA_WIRE_STEP_H
 #define LINGUA_WIRE_STEP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -20,6 +21,10 @@ struct slot_op {
     int to;   /* COPY: copied to; else 0 */
     int len;
 };
+
+/* What comes back for a row; all wanted rows of one step want the same. HIDDEN: the state that the
+ * LM head is fed, after the final norm. */
+enum step_want { STEP_WANT_NOTHING, STEP_WANT_LOGITS, STEP_WANT_HIDDEN };
 
 struct step_tensors {
     int n;      /* 0..WIRE_TENSORS_MAX */
@@ -38,7 +43,7 @@ struct step {
     const int32_t *slot;  /* (n_rows) */
     const int32_t *pos;   /* (n_rows) */
     const int32_t *token; /* (n_rows), or NULL behind the stage that embeds */
-    const uint8_t *want;  /* (n_rows) */
+    const uint8_t *want;  /* (n_rows) enum step_want */
     int n_want;
     /* Keyed tags of the rows' token prefixes, made by the head and opaque to all others: (n_runs +
      * n_rows), for each run of neighbouring positions in one slot the tag of what must be there
@@ -55,11 +60,15 @@ struct step {
 struct result {
     uint64_t number;
     uint32_t epoch;
+    enum step_want kind; /* LOGITS or HIDDEN; also without rows */
     int n_rows, width;   /* both 0 when failed */
-    const float *logits; /* (n_rows, width) */
+    const float *logits; /* (n_rows, width), or hidden states */
     enum err code;
     struct err_text reason;
 };
+
+/* What s has become behind the last stage. width: of a result without rows. out borrows from s. */
+void step_result(const struct step *s, int width, struct result *out);
 
 struct step_codec;
 struct step_codec *step_codec_new(void);
@@ -78,6 +87,12 @@ MUST_CHECK enum err result_decode(struct step_codec *c, const struct frame *f, s
 
 /* Runs of neighbouring positions in one slot, each as long as it can be, that s's rows make. */
 int step_runs(const struct step *s);
+/* What its rows want. */
+enum step_want step_wants(const struct step *s);
+/* A decode step: up to STEP_DECODE_ROWS rows, each alone in its slot. What is measured of decoding is
+ * measured over these, by everybody. */
+enum { STEP_DECODE_ROWS = 16 };
+bool step_decodes(const struct step *s);
 /* Bytes of payload these tensors take. */
 size_t step_payload_bytes(const struct step_tensors *t);
 

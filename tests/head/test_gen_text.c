@@ -175,8 +175,9 @@ static void bytes_that_are_no_characters_go_out_as_they_are(void **state)
     is(&o, "a\x80\xfe\xff", 2);
     assert_false(add(g, 4, "b", 1)); /* it does not */
     take(g, false, &o);
-    is(&o, "a\x80\xfe\xff\xe2"
-           "b",
+    is(&o,
+       "a\x80\xfe\xff\xe2"
+       "b",
        4);
     gen_text_free(g);
 }
@@ -225,8 +226,8 @@ static void a_token_keeps_its_probabilities(void **state)
     struct gen_text *g = with_stops("stop", NULL);
     struct token_prob top[2] = {{7, -0.5f}, {8, -1.5f}};
     char piece[] = "st";
-    struct gen_token t = {.id = 7, .own = top[0], .n_top = 2, .top = top, .piece = piece,
-                          .n_piece = 2};
+    struct gen_token t = {
+        .id = 7, .own = top[0], .n_top = 2, .top = top, .piece = piece, .n_piece = 2};
     struct gen_chunk c;
 
     (void)state;

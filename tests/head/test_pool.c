@@ -2,9 +2,9 @@
  * other up; closing tells of every job, whether it ran or not. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include <cmocka.h>

@@ -24,7 +24,7 @@ help_and_usage() {
     expect 0 help; prints "usage: lingua"
     expect 0 --help; prints "perplexity"
     ! grep -q "^  device " out || fail "help lists the hidden command"
-    for c in run bench perplexity inspect; do
+    for c in run bench perplexity classify inspect; do
         expect 0 help $c; prints "usage: lingua $c"
         expect 0 $c --help; prints "usage: lingua $c"
     done
@@ -165,7 +165,31 @@ chat() {
     status=$?; [ $status = 0 ] || fail "/quit: exit status $status"
 }
 
-for part in help_and_usage text machine_output streams split chat; do
+classify() {
+    local sad="Lily lost her toy and cried." template="{input} She felt very {label}."
+
+    expect 2 classify text; silent; says "which labels? --labels good,bad"
+    expect 2 classify --cluster model.gguf text --labels a,b; says "has its model already"
+    expect 2 classify --state . text --labels a,b; says "--state belongs to --cluster"
+    expect 1 classify --labels a,a text; silent; says "label 1 is the same as label 0"
+    expect 1 classify --labels a,b --template "{input}" text; says "{label} 0 times"
+    expect 1 classify --labels a,b --ctx 8 "$sad"; says "but the context holds 8"
+    expect 0 classify --labels "happy, sad" --template "$template" "$sad"; prints "log p/token"
+    sed -n 2p out | grep -q "^sad " || fail "the likeliest comes first: $(cat out)"
+    expect 0 classify --labels happy,sad --template "$template" --json "$sad"
+    json out "j.label == 'sad' && j.labels[0].label == 'happy' && j.labels[1].tokens == 2 &&
+        Math.abs(j.labels[0].probability + j.labels[1].probability - 1) < 1e-6 &&
+        j.labels[1].probability > 0.99 && j.labels[1].logprob < 0"
+    # The cut changes no bit, and the text may come by a pipe.
+    cp out whole
+    expect 0 classify --labels happy,sad --template "$template" --json --split 3 "$sad"
+    cmp -s out whole || fail "--split differs"
+    echo "$sad" | timeout "$expect_s" "$lingua" classify --labels happy,sad \
+        --template "$template" --json - >out 2>err
+    cmp -s out whole || fail "a pipe differs"
+}
+
+for part in help_and_usage text machine_output streams split classify chat; do
     echo "== $part"
     $part
 done

@@ -7,3 +7,4 @@ lingua_test(test_place ${CMAKE_SOURCE_DIR}/tests/plan/test_place.c ${plan_instan
 lingua_test(test_place_dp ${CMAKE_SOURCE_DIR}/tests/plan/test_place_dp.c ${plan_instance} LIBS lingua_plan)
 lingua_test(test_place_rules ${CMAKE_SOURCE_DIR}/tests/plan/test_place_rules.c ${plan_instance} LIBS lingua_plan)
 lingua_test(test_standby ${CMAKE_SOURCE_DIR}/tests/plan/test_standby.c ${plan_instance} LIBS lingua_plan)
+lingua_test(test_pace ${CMAKE_SOURCE_DIR}/tests/plan/test_pace.c ${plan_instance} LIBS lingua_plan)

@@ -169,6 +169,8 @@ void town_open(struct town *t, const struct town_opts *opts, bool wait)
                              .kv = opts->kv,
                              .want_private = opts->want_private,
                              .split = opts->split,
+                             .api = opts->api,
+                             .n_queue_max = opts->n_queue_max,
                              /* Everybody has a part, whatever each was measured at. */
                              .equal = !opts->split && !opts->want_private && !opts->node_memory,
                              .profile_windows = 1,

@@ -44,6 +44,8 @@ struct town_opts {
     uint64_t head_memory, node_memory; /* 0 = as much as they like */
     bool want_private;
     const char *split; /* NULL: as the placement has it */
+    bool api;          /* it answers requests itself */
+    int n_queue_max;
 };
 
 /* Opens it, pairs every device by its token, and waits until all of them are ready (when wait). */

@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "support/tiny_vocab.h"
+#include "support/open_text.h"
 #include "text/text.h"
 #include "text/text_shim.h"
 
@@ -30,33 +30,14 @@ static const struct text_message talk[] = {{"system", "Be brief."},
                                            {"assistant", "hello"},
                                            {"user", "in time"}};
 
-static struct text *open_with(const struct tiny_vocab *v)
-{
-    char path[] = "/tmp/lingua-test-text-XXXXXX";
-    struct err_text et = {{0}};
-    struct text *t = NULL;
-    int fd = mkstemp(path);
-    enum err e;
-
-    assert_true(fd >= 0);
-    close(fd);
-    assert_true(tiny_vocab_write(path, v));
-    e = text_open(path, &t, &et);
-    unlink(path);
-    if (e)
-        print_error("%s\n", et.text);
-    assert_int_equal(e, ERR_NONE);
-    return t;
-}
-
 static struct text *open_template(const char *chat_template)
 {
-    return open_with(&(struct tiny_vocab){.chat_template = chat_template});
+    return open_tiny(&(struct tiny_vocab){.chat_template = chat_template});
 }
 
 static struct text *open_plain(void)
 {
-    return open_with(&(struct tiny_vocab){0});
+    return open_tiny(&(struct tiny_vocab){0});
 }
 
 static int32_t *tokens_of(const struct text *t, const char *s, bool add, bool parse, int *n)
@@ -100,7 +81,7 @@ static void test_facts(void **state)
     assert_null(text_template(t));
     text_close(t);
 
-    t = open_with(&(struct tiny_vocab){.no_bos = true, .chat_template = CHATML, .n_vocab = 512});
+    t = open_tiny(&(struct tiny_vocab){.no_bos = true, .chat_template = CHATML, .n_vocab = 512});
     assert_int_equal(text_n_vocab(t), 512);
     assert_false(text_adds_bos(t));
     assert_true(text_has_template(t));
@@ -243,7 +224,7 @@ static void test_long_words(void **state)
     char *word = mem_zalloc(n_max + 2, 1);
 
     for (size_t i = 0; i < ARRAY_LEN(pres); i++) {
-        struct text *t = open_with(&(struct tiny_vocab){.bpe = pres[i], .no_bos = true});
+        struct text *t = open_tiny(&(struct tiny_vocab){.bpe = pres[i], .no_bos = true});
         struct err_text et = {{0}};
         int32_t *ids;
         char *back;
@@ -399,7 +380,7 @@ static void test_one_bos(void **state)
     free(out);
     text_close(t);
 
-    t = open_with(&(struct tiny_vocab){.chat_template = source, .no_bos = true});
+    t = open_tiny(&(struct tiny_vocab){.chat_template = source, .no_bos = true});
     out = render(t, talk, 4, true);
     assert_memory_equal(out, "<s><|im_start|>", 15);
     ids = tokens_of(t, out, true, true, &n);
@@ -626,49 +607,16 @@ static void test_sampling_check(void **state)
     }
 }
 
-/* Logits that look random but are always the same, about as spread as a model's. */
-static float *logits_of(int n, uint32_t seed)
-{
-    float *l = mem_zalloc((size_t)n, sizeof *l);
-
-    for (int i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        l[i] = (float)(seed >> 8) / (float)(1 << 24) * 8 - 4;
-    }
-    return l;
-}
-
-static struct sampler *sampler_of(const struct text *t, const struct sampling *s)
-{
-    struct sampler *p = NULL;
-    struct err_text et = {{0}};
-    enum err e = sampler_open(t, s, &p, &et);
-
-    if (e)
-        print_error("%s\n", et.text);
-    assert_int_equal(e, ERR_NONE);
-    return p;
-}
-
-static int32_t picked(struct sampler *p, const float *logits)
-{
-    struct err_text et = {{0}};
-    int32_t token = -1;
-
-    assert_int_equal(sampler_pick(p, logits, &token, NULL, 0, NULL, &et), ERR_NONE);
-    return token;
-}
-
 enum { PICKS = 64 };
 
 static void pick_many(const struct text *t, struct sampling s, int32_t *out)
 {
-    struct sampler *p = sampler_of(t, &s);
+    struct sampler *p = open_sampler(t, &s);
     struct err_text et;
 
     assert_int_equal(sampling_check(&s, &et), ERR_NONE);
     for (int i = 0; i < PICKS; i++) {
-        float *l = logits_of(text_n_vocab(t), (uint32_t)i);
+        float *l = logits_random(t, (uint32_t)i);
 
         out[i] = picked(p, l);
         assert_in_range(out[i], 0, text_n_vocab(t) - 1);
@@ -682,7 +630,7 @@ static void test_greedy(void **state)
     struct text *t = open_plain();
     int n = text_n_vocab(t);
     struct sampling greedy = {.temp = 0, .top_k = 3, .top_p = 0.5f, .min_p = 0.1f, .seed = 7};
-    struct sampler *s = sampler_of(t, &greedy);
+    struct sampler *s = open_sampler(t, &greedy);
     float *l = mem_zalloc((size_t)n, sizeof *l);
 
     for (int i = 0; i < n; i++)
@@ -739,7 +687,7 @@ static void test_top_k_one_is_greedy(void **state)
  * in 400 picks; every other token is hopeless. */
 static unsigned chosen(const struct text *t, struct sampling s)
 {
-    struct sampler *p = sampler_of(t, &s);
+    struct sampler *p = open_sampler(t, &s);
     float *l = mem_zalloc((size_t)text_n_vocab(t), sizeof *l);
     unsigned seen = 0;
 
@@ -791,7 +739,7 @@ static void test_broken_logits(void **state)
             struct sampler *p;
 
             s.top_k = k;
-            p = sampler_of(t, &s);
+            p = open_sampler(t, &s);
             for (int i = 0; i < n; i++)
                 l[i] = i % 3 ? values[v] : (float)i;
             assert_in_range(picked(p, l), 0, n - 1);
