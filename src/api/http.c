@@ -109,7 +109,7 @@ static struct bufferevent *bev_new(struct http *h)
     return bev;
 }
 
-void conn_next(struct conn *n)
+void conn_idle(struct conn *n)
 {
     const struct timeval idle = {API_IDLE_S, 0};
 
@@ -141,7 +141,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *user)
         h->paused = true;
         (void)evconnlistener_disable(h->listener);
     }
-    conn_next(n);
+    conn_idle(n);
     if (!evtimer_pending(h->sweep, NULL))
         event_add(h->sweep, &(struct timeval){1, 0});
     return n->bev;

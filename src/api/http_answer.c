@@ -66,7 +66,7 @@ static void on_complete(struct evhttp_request *req, void *user)
     /* Its headers are long gone: this only tells evhttp not to wait for another request. */
     if (n->half)
         (void)evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
-    conn_next(n);
+    conn_idle(n);
 }
 
 void http_reply_bytes(struct call *c, int status, const char *type, const void *bytes, size_t n)
