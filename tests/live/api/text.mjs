@@ -75,6 +75,13 @@ async function exactness(api, t, rig) {
     });
     await t.test('echo', async () => {
         assert.equal((await both(api, { echo: true })).text, prompt + alone[prompt]);
+        const a = await complete(api, { echo: true, logprobs: 2 }), p = a.choices[0].logprobs;
+        const n = (await api.tokenize(prompt, { add_special: true })).length;
+        assert.equal(p.tokens.length, n + N);
+        assert.equal(p.token_logprobs[0], null, 'nothing stands before the first');
+        assert.ok(p.token_logprobs.slice(1).every(l => l <= 1e-5));
+        assert.equal(a.usage.prompt_tokens, n);
+        same('likelihoods of a prompt', p.token_logprobs);
     });
 }
 
@@ -109,10 +116,13 @@ async function ends(api, t, rig) {
         }
     });
     await t.test('the context is full', async () => {
-        const a = await both(api, { max_tokens: undefined, ignore_eos: true });
+        const a = await both(api, { max_tokens: -1, ignore_eos: true });
         const { n_ctx } = await api.get('/props');
         assert.equal(a.reason, 'length');
         assert.ok(Math.abs(a.usage.total_tokens - n_ctx) <= 1, `${a.usage.total_tokens} of ${n_ctx}`);
+    });
+    await t.test('OpenAI\'s own limit when none is given', async () => {
+        assert.equal((await both(api, { max_tokens: undefined })).usage.completion_tokens, 16);
     });
     await t.test('usage counts every token', async () => {
         const a = await both(api);

@@ -281,7 +281,8 @@ export function withKey(from, to, name, text) {
     const infos = r.at;
     for (let i = 0; i < nTensors; i++) {
         r.string();
-        r.at += 8 * r.u32() + 12;
+        const dims = r.u32();
+        r.at += 8 * dims + 12;
     }
     const w = new Writer();
     w.add(all.subarray(0, 16));
