@@ -175,7 +175,7 @@ void http_stream_end(struct call *c)
 static void ask(const uint8_t *data, size_t size)
 {
     struct call *c = &server.call[server.n_calls];
-    const struct http_route *route = &server.table.routes[data[0] % server.table.n_routes];
+    const struct http_route *route = &server.table.routes[(data[0] & 127) % server.table.n_routes];
     size_t n = strlen(route->path);
 
     *c = (struct call){.state = ASKED, .flow = server.n_calls++ / 2};
