@@ -69,11 +69,11 @@ static void read_grammar(struct reader *r, struct grammar *g)
 {
     struct grammar_trigger *triggers;
     char *text = read_text(r);
-    char *prefix = read_text(r);
     uint32_t n;
 
     g->text = text;
-    g->prefix = prefix;
+    g->prefix = read_text(r);
+    g->begin = read_text(r);
     g->lazy = read_number(r) != 0;
     n = read_number(r);
     if (r->bad || n > GRAMMAR_TRIGGERS_MAX) {
@@ -131,6 +131,7 @@ void chat_form_fini(struct chat_form *f)
     free((void *)f->grammar.triggers);
     free((void *)f->grammar.text);
     free((void *)f->grammar.prefix);
+    free((void *)f->grammar.begin);
     for (int i = 0; i < f->n_stops; i++)
         free(f->stops[i]);
     free(f->stops);

@@ -250,7 +250,7 @@ void grammar_check(const std::string &grammar)
 }
 
 std::string form_of(const common_chat_params &p, const std::string &grammar,
-                    const std::string &prefix)
+                    const std::string &prefix, const std::string &begin)
 {
     Writer w;
 
@@ -258,6 +258,7 @@ std::string form_of(const common_chat_params &p, const std::string &grammar,
     w.text(prompt_check(p.prompt));
     w.text(grammar);
     w.text(prefix);
+    w.text(begin);
     w.number(p.grammar_lazy);
     w.number(p.grammar_triggers.size());
     for (const auto &t : p.grammar_triggers) {
@@ -273,13 +274,15 @@ std::string form_of(const common_chat_params &p, const std::string &grammar,
 }
 
 /* Templates' grammars for required calls allow any text in front of them, which a weak model never
- * ends. One that does not think first has nothing to say there, and what the grammar for calls of
- * choice holds after its trigger is the call alone. Empty when there is no such grammar. */
-std::string call_grammar(const common_chat_templates *tmpls, common_chat_templates_inputs in)
+ * ends. One that does not think first has nothing to say there, so it begins with what calls of
+ * choice are known by. Empty when that is no word. */
+std::string call_begin(const common_chat_templates *tmpls, common_chat_templates_inputs in)
 {
     in.tool_choice = COMMON_CHAT_TOOL_CHOICE_AUTO;
-    common_chat_params p = common_chat_templates_apply(tmpls, in);
-    return p.grammar_lazy ? p.grammar : "";
+    for (const auto &t : common_chat_templates_apply(tmpls, in).grammar_triggers)
+        if (t.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD)
+            return t.value;
+    return "";
 }
 
 std::string answer_to(const struct text *t, const struct chat_ask *ask)
@@ -294,15 +297,13 @@ std::string answer_to(const struct text *t, const struct chat_ask *ask)
             throw complaint{ERR_UNSUPPORTED,
                             "a tool call is required, but the model's chat template does not say "
                             "how this model calls tools; leave out tool_choice"};
-        return form_of(p, ask->grammar ? ask->grammar : "", "");
+        return form_of(p, ask->grammar ? ask->grammar : "", "", "");
     }
-    if (required && in.json_schema.empty() && !(p.supports_thinking && in.enable_thinking)) {
-        std::string call = call_grammar(tmpls.get(), in);
-        if (!call.empty())
-            return form_of(p, call, "");
-    }
+    bool begins = required && in.json_schema.empty() && !p.grammar_lazy &&
+                  !(p.supports_thinking && in.enable_thinking);
     /* A template's grammar begins with what its prompt ends with. */
-    return form_of(p, p.grammar, p.grammar_lazy ? "" : p.generation_prompt);
+    return form_of(p, p.grammar, p.grammar_lazy ? "" : p.generation_prompt,
+                   begins ? call_begin(tmpls.get(), in) : "");
 }
 
 } // namespace

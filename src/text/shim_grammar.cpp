@@ -387,6 +387,7 @@ struct shim_grammar {
     const llama_vocab *vocab = nullptr;
     std::unique_ptr<llama_grammar, grammar_free> g;
     std::vector<trigger> triggers;
+    std::string begin; /* what is still to be generated first */
     bool waiting = false;
     /* While waiting: the end of the answer, the tokens it is made of with their places in it, and
      * the tokens refused at this place. */
@@ -398,7 +399,18 @@ struct shim_grammar {
     size_t find(const trigger &t, const std::string &text, size_t n_old) const;
     bool begins(int32_t token, size_t *start) const;
     bool replay(size_t start);
+    bool fits(int32_t token) const;
 };
+
+/* Whether the token goes on with what is to come first, or beyond it. */
+bool shim_grammar::fits(int32_t token) const
+{
+    if (begin.empty())
+        return true;
+    std::string piece = piece_of(vocab, token);
+    return !llama_vocab_is_eog(vocab, token) && !piece.empty() &&
+           begin.compare(0, piece.size(), piece, 0, begin.size()) == 0;
+}
 
 /* Where t's part of the text begins, npos when it is not there; it was not in the first n_old
  * bytes. */
@@ -470,6 +482,7 @@ extern "C" enum err shim_grammar_new(const struct llama_vocab *vocab, const stru
         auto s = std::make_unique<shim_grammar>();
         s->vocab = vocab;
         s->waiting = g->lazy;
+        s->begin = g->begin && !g->lazy ? g->begin : "";
         enum err e = grammar_read(vocab, g->text, s->g, et);
         if (e)
             return e;
@@ -506,6 +519,7 @@ extern "C" struct shim_grammar *shim_grammar_clone(const struct shim_grammar *g)
         s->g.reset(llama_grammar_clone_impl(*g->g));
         s->triggers = g->triggers;
         s->waiting = g->waiting;
+        s->begin = g->begin;
         s->buffer = g->buffer;
         s->tokens = g->tokens;
         s->refused = g->refused;
@@ -549,7 +563,7 @@ extern "C" enum err shim_grammar_allows(struct shim_grammar *g, int32_t token, b
             *yes = llama_vocab_is_eog(g->vocab, token) || allows_waiting(g, token);
         } else {
             llama_grammar_apply_impl(*g->g, &a);
-            *yes = one.logit != -INFINITY;
+            *yes = one.logit != -INFINITY && g->fits(token);
         }
         return ERR_NONE;
     });
@@ -568,7 +582,7 @@ extern "C" enum err shim_grammar_mask(struct shim_grammar *g, struct llama_token
                 if (data[i].id == r)
                     data[i].logit = -INFINITY;
         for (int i = 0; i < *n; i++)
-            if (data[i].logit != -INFINITY)
+            if (data[i].logit != -INFINITY && g->fits(data[i].id))
                 data[left++] = data[i];
         *n = left;
         return ERR_NONE;
@@ -611,6 +625,8 @@ extern "C" enum err shim_grammar_accept(struct shim_grammar *g, int32_t token, s
             accept_waiting(g, token);
         else
             llama_grammar_accept_impl(*g->g, token);
+        if (!g->begin.empty())
+            g->begin.erase(0, piece_of(g->vocab, token).size());
         if ((double)g->g->stacks.size() > stacks_max)
             return err_set(et, ERR_LIMIT,
                            "the grammar is too ambiguous: the answer so far matches it in more "

@@ -92,6 +92,7 @@ struct grammar {
     const char *text;   /* NULL: none */
     const char *prefix; /* how it begins, already there at the prompt's end; NULL: nothing. Not for
                            lazy ones */
+    const char *begin;  /* what is generated begins with this, as far as the grammar allows; NULL */
     bool lazy;
     int n_triggers;
     const struct grammar_trigger *triggers;

@@ -90,7 +90,7 @@ MUST_CHECK enum err shim_render(const struct text *t, const struct text_message 
                                 int n_messages, bool add_assistant, char **out, size_t *n,
                                 struct err_text *et);
 /* chat_apply's answer as chat.c reads it: numbers are u32 of this machine, texts are a number and
- * so many bytes without NUL: prompt, grammar (empty: none), prefix, lazy, triggers (number; each
+ * so many bytes without NUL: prompt, grammar (empty: none), prefix, begin, lazy, triggers (number; each
  * kind, token, text), stops (number; each a text), parser. */
 MUST_CHECK enum err shim_chat_apply(const struct text *t, const struct chat_ask *ask, char **out,
                                     size_t *n, struct err_text *et);

@@ -73,13 +73,15 @@ static void chunk_call(struct gen *g)
     size_t n = g->ready - g->said;
 
     for (size_t i = 0; i < n; i++)
-        tokens[i] = (struct gen_token){
-            .id = TINY_BYTE0 + (unsigned char)g->answer[g->said + i],
-            .own = {TINY_BYTE0 + (unsigned char)g->answer[g->said + i], -0.25f},
-            .n_top = g->o.n_top > 2 ? 2 : g->o.n_top > 0 ? g->o.n_top : 0,
-            .top = top,
-            .piece = g->answer + g->said + i,
-            .n_piece = 1};
+        tokens[i] =
+            (struct gen_token){.id = TINY_BYTE0 + (unsigned char)g->answer[g->said + i],
+                               .own = {TINY_BYTE0 + (unsigned char)g->answer[g->said + i], -0.25f},
+                               .n_top = g->o.n_top > 2   ? 2
+                                        : g->o.n_top > 0 ? g->o.n_top
+                                                         : 0,
+                               .top = top,
+                               .piece = g->answer + g->said + i,
+                               .n_piece = 1};
     const struct gen_chunk chunk = {g->answer + g->said, n, (int)n, tokens};
 
     g->said = g->ready;

@@ -421,6 +421,29 @@ static void test_grammar_prefix(void **state)
     text_close(t);
 }
 
+static void test_grammar_begin(void **state)
+{
+    struct text *t = tiny();
+    struct sampling s = {.temp = 1, .top_p = 1};
+
+    s.grammar = (struct grammar){.text = "root ::= [a-z]{0,9} \"hello!\" [0-9]", .begin = "xhello"};
+    for (uint32_t seed = 0; seed < 20; seed++) {
+        struct sampler *p, *q;
+        char *out;
+
+        s.seed = seed;
+        p = open_sampler(t, &s);
+        q = sampler_clone(p, seed + 1);
+        out = generate(t, q, seed, 5000);
+        assert_memory_equal(out, "xhello", 6);
+        assert_non_null(strstr(out, "hello!"));
+        free(out);
+        sampler_free(p);
+        sampler_free(q);
+    }
+    text_close(t);
+}
+
 /* Where the grammar allows nothing, which takes ignore_end or a character no token has. */
 static void test_grammar_allows_nothing(void **state)
 {
@@ -800,6 +823,7 @@ int main(void)
         cmocka_unit_test(test_grammar_holds),
         cmocka_unit_test(test_grammar_cloned),
         cmocka_unit_test(test_grammar_prefix),
+        cmocka_unit_test(test_grammar_begin),
         cmocka_unit_test(test_grammar_allows_nothing),
         cmocka_unit_test(test_lazy),
         cmocka_unit_test(test_lazy_refusal),

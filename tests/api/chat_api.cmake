@@ -1,0 +1,7 @@
+set(api_rig api/api_rig.c api/fake_gen.c api/client.c support/tiny_vocab.c)
+list(TRANSFORM api_rig PREPEND ${CMAKE_SOURCE_DIR}/tests/)
+lingua_test(test_chat_api ${CMAKE_CURRENT_LIST_DIR}/test_chat_api.c ${api_rig} LIBS lingua_api)
+target_include_directories(test_chat_api PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+lingua_test(test_json ${CMAKE_CURRENT_LIST_DIR}/test_json.c LIBS lingua_api)
+lingua_test(test_params ${CMAKE_CURRENT_LIST_DIR}/test_params.c ${CMAKE_SOURCE_DIR}/tests/support/tiny_vocab.c LIBS lingua_api)
+target_include_directories(test_params PRIVATE ${CMAKE_SOURCE_DIR}/tests)
