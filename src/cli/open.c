@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/json.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
