@@ -193,9 +193,9 @@ static bool measure(const struct cluster *c, struct measured *out)
         out->tokens_per_s = (double)m->n_tokens * 1e6 / (double)m->busy_us;
     if (m->streams > 1 &&
         m->busy_us > 0) { /* as many as there were on the average (Little's law) */
-        int mean = (int)lround(out->tokens_per_s * out->token_s);
+        int about = (int)lround(out->tokens_per_s * out->token_s);
 
-        out->streams = mean < 2 ? 2 : mean < m->streams ? mean : m->streams;
+        out->streams = about < 2 ? 2 : about < m->streams ? about : m->streams;
     }
     if (m->n_client)
         out->head_s = (double)m->client_us / 1e6 / (double)m->n_client;
