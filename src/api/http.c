@@ -1,10 +1,10 @@
 /* evhttp's ways that this file works around (libevent 2.1.12):
  *   - While a request waits for its answer, evhttp does not read, so it would not hear of a client
  *     that goes; and were bytes to come all the same (pipelining), its reader would end the program.
- *     So our own callbacks stand before evhttp's meanwhile (conn_watch): what comes stays in the
+ *     So our own callbacks stand before evhttp's meanwhile (web_conn_watch): what comes stays in the
  *     buffer, up to PIPELINED_MAX, and an end is passed on.
  *   - Half-close counts as close: a client that ends its sending while it waits is gone. Only an
- *     answer that is already on its way is still delivered (conn_quiet).
+ *     answer that is already on its way is still delivered (web_conn_quiet).
  *   - Its own refusals (a body past API_BODY_MAX, headers past API_HEADERS_MAX, what is no HTTP) are
  *     pages of HTML with the right status; there is no way to change that.
  *   - It does not say when it frees a connection: see struct conn. */
@@ -109,7 +109,7 @@ static struct bufferevent *bev_new(struct http *h)
     return bev;
 }
 
-void conn_next(struct conn *n)
+void web_conn_next(struct conn *n)
 {
     const struct timeval idle = {API_IDLE_S, 0};
 
@@ -141,7 +141,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *user)
         h->paused = true;
         (void)evconnlistener_disable(h->listener);
     }
-    conn_next(n);
+    web_conn_next(n);
     if (!evtimer_pending(h->sweep, NULL))
         event_add(h->sweep, &(struct timeval){1, 0});
     return n->bev;
@@ -180,7 +180,7 @@ static void stand_before(struct conn *n)
     bufferevent_setcb(n->bev, NULL, write ? on_write : NULL, on_event, n);
 }
 
-void conn_watch(struct conn *n)
+void web_conn_watch(struct conn *n)
 {
     const struct timeval unread = {API_UNREAD_S, 0};
 
@@ -190,7 +190,7 @@ void conn_watch(struct conn *n)
     bufferevent_enable(n->bev, EV_READ);
 }
 
-void conn_quiet(struct conn *n)
+void web_conn_quiet(struct conn *n)
 {
     if (n->answering)
         stand_before(n);
@@ -510,7 +510,7 @@ static void on_request(struct evhttp_request *req, void *user)
     n->call = c;
     n->answering = true;
     evhttp_connection_set_closecb(evhttp_request_get_connection(req), on_closed, n);
-    conn_watch(n);
+    web_conn_watch(n);
     if (!judge(c, &route, &f))
         fault_reply(c, &f);
     else if (evhttp_request_get_command(req) == EVHTTP_REQ_OPTIONS)

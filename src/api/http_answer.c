@@ -66,7 +66,7 @@ static void on_complete(struct evhttp_request *req, void *user)
     /* Its headers are long gone: this only tells evhttp not to wait for another request. */
     if (n->half)
         (void)evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
-    conn_next(n);
+    web_conn_next(n);
 }
 
 void http_reply_bytes(struct call *c, int status, const char *type, const void *bytes, size_t n)
@@ -90,7 +90,7 @@ void http_reply_bytes(struct call *c, int status, const char *type, const void *
     evhttp_request_set_on_complete_cb(req, on_complete, conn);
     evhttp_send_reply(req, status, status_words(status), body);
     evbuffer_free(body);
-    conn_quiet(conn);
+    web_conn_quiet(conn);
 }
 
 void http_reply(struct call *c, int status, json_t *json)
@@ -125,7 +125,7 @@ static void stream_over(struct call *c)
     call_free(c);
     evhttp_request_set_on_complete_cb(req, on_complete, n);
     evhttp_send_reply_end(req);
-    conn_quiet(n);
+    web_conn_quiet(n);
 }
 
 static size_t unread(const struct conn *n)

@@ -71,9 +71,9 @@ struct call {
 
 /* http.c */
 void call_free(struct call *c); /* of conn, too; not the request, which is evhttp's again */
-void conn_watch(struct conn *n);
-void conn_quiet(struct conn *n); /* its answer is on the way: nothing but writing counts */
-void conn_next(struct conn *n);  /* another request may come */
+void web_conn_watch(struct conn *n);
+void web_conn_quiet(struct conn *n); /* its answer is on the way: nothing but writing counts */
+void web_conn_next(struct conn *n);  /* another request may come */
 
 /* http_answer.c */
 void answer_flush(struct conn *n);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/json.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
 #include "cli/open.h"

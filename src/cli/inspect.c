@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/json.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
 #include "cli/open.h"

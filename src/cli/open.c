@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/json.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
@@ -193,41 +194,6 @@ json_t *devices_json(struct ll_engine *engine)
                             "received_bytes", (json_int_t)d.received_bytes, "link", d.link));
     }
     return list;
-}
-
-/* The length of the character at s[0..n), or 0 when it is not UTF-8 (RFC 3629's table). */
-static size_t utf8_char(const unsigned char *s, size_t n)
-{
-    size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-
-    if (s[0] > 0xf4 || len == 0 || len > n)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return len;
-}
-
-json_t *json_text(const char *s, size_t n)
-{
-    char *clean = mem_alloc(3 * n + 1); /* U+FFFD is three bytes */
-    json_t *value;
-    size_t k = 0;
-
-    for (size_t i = 0; i < n;) {
-        size_t len = utf8_char((const unsigned char *)s + i, n - i);
-
-        memcpy(clean + k, len ? s + i : "\xef\xbf\xbd", len ? len : 3);
-        k += len ? len : 3;
-        i += len ? len : 1;
-    }
-    value = json_stringn(clean, k);
-    CHECK(value);
-    free(clean);
-    return value;
 }
 
 int json_print(json_t *value)

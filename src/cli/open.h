@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "api/json.h" /* json_text */
 #include "cli/options.h"
 #include "lingua/lingua.h"
 
@@ -63,8 +64,6 @@ void devices_print(struct ll_engine *engine, FILE *f);
 void cluster_devices_print(struct ll_engine *engine, FILE *f); /* what matters of a cluster */
 json_t *devices_json(struct ll_engine *engine);
 
-/* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD, because JSON has no other way. */
-json_t *json_text(const char *s, size_t n);
 /* Prints value on stdout with a newline and frees it; the exit status. */
 int json_print(json_t *value);
 

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "api/json.h"
 #include "cli/answer.h"
 #include "cli/chat.h"
 #include "cli/cmd.h"

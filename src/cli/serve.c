@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/qr.h"
 #include "cli/say.h"
+#include "cli/serve_api.h"
 #include "head/cluster.h"
 #include "head/remote.h"
 #include "plan/place.h"
@@ -25,6 +26,7 @@ enum { SLOTS_DEFAULT = 4 }; /* the cluster's choice when it is not told */
 struct serve {
     struct member_options member;
     struct open_options open;
+    struct serve_api api;
     int64_t slots, token_life, concurrency;
     bool want_private, no_announce, equal;
     const char *use, *without;
@@ -89,7 +91,7 @@ static int wishes_check(const struct serve *s)
 
 static int parse(struct serve *s, int argc, char **argv)
 {
-    const struct option_spec options[] = {
+    const struct option_spec own[] = {
         OPTION_NAME(&s->member),
         OPTION_LISTEN(&s->member, "where devices reach it (default: every address, port 7333)"),
         OPTION_MEMORY(&s->member),
@@ -119,10 +121,18 @@ static int parse(struct serve *s, int argc, char **argv)
         OPTION_STATE(&s->member.state),
         OPTION_VERBOSE(&s->member),
     };
-    const struct command_spec spec = {usage, about, options, sizeof options / sizeof *options, 1};
+    struct option_spec options[ARRAY_LEN(own) + SERVE_API_OPTIONS];
+    const struct command_spec spec = {usage, about, options, ARRAY_LEN(options), 1};
     const char *args[ARGS_MAX];
-    int n_args, status = options_parse(&spec, argc, argv, args, &n_args);
+    int n_args, status, keys;
 
+    s->api = SERVE_API_DEFAULT;
+    memcpy(options, own, sizeof own);
+    serve_api_options(&s->api, options + ARRAY_LEN(own));
+    status = options_parse(&spec, argc, argv, args, &n_args);
+    keys = serve_api_settle(&s->api); /* also when there is nothing to serve: it wipes */
+    if (status < 0)
+        status = keys;
     if (status >= 0)
         return status;
     s->model = n_args ? args[0] : NULL;
@@ -361,6 +371,8 @@ static int cluster_begin(struct serve *s)
                                 .use = s->use,
                                 .without = s->without,
                                 .announce = !s->no_announce,
+                                .api = !s->api.none,
+                                .n_queue_max = (int)s->api.queue,
                                 .token_life_s = (int)s->token_life * 60,
                                 .log = member_log(&s->log),
                                 .hashing = on_hashing,
@@ -390,13 +402,18 @@ static int live(struct serve *s)
     status = cluster_begin(s);
     if (status < 0) {
         opened_say(s);
-        token_show(s);
-        refresh_later(s, 0);
-        loop_run(&s->loop);
-        bars_wipe(&s->bars);
+        status = serve_api_open(&s->api, s->loop.base, s->cluster, member_log(&s->log));
+        if (status < 0) {
+            token_show(s);
+            refresh_later(s, 0);
+            loop_run(&s->loop);
+            bars_wipe(&s->bars);
+            status = STATUS_OK;
+        }
+        serve_api_close(&s->api);
         cluster_close(s->cluster);
-        say("stopped");
-        status = STATUS_OK;
+        if (status == STATUS_OK)
+            say("stopped");
     }
     event_free(s->refresh);
     loop_fini(&s->loop);
@@ -420,6 +437,7 @@ int cmd_serve(int argc, char **argv)
         member_threads(&s.member, s.state_folder);
         status = live(&s);
     }
+    serve_api_close(&s.api);
     explicit_bzero(s.token, sizeof s.token);
     free(s.state_shown);
     free(s.model_path);

@@ -114,7 +114,7 @@ bad_tokens() {
 }
 
 head_starts() {
-    "$lingua" serve --state head --name "the head" --listen 127.0.0.1:0 --no-announce \
+    "$lingua" serve --state head --name "the head" --listen 127.0.0.1:0 --no-announce --port 0 \
         --threads 1 --equal </dev/null >head.out 2>head.err &
     head=$!
     pids+=("$head")

@@ -29,7 +29,7 @@ trap finish EXIT
 story=(-p "Once upon a time" -n 16 --temp 0)
 "$lingua" run "${story[@]}" -t 1 >"$dir/alone" 2>"$dir/alone.log" || fail "no story alone"
 
-"$lingua" serve --name head --state "$dir/head" --listen 127.0.0.1:0 --no-announce -t 1 \
+"$lingua" serve --name head --state "$dir/head" --listen 127.0.0.1:0 --no-announce --port 0 -t 1 \
     --equal --memory 48M --ctx 256 --slots 1 </dev/null >"$dir/head.log" 2>&1 &
 head=$!
 token='' address=''

@@ -176,7 +176,7 @@ class Rig {
             args = ['--equal', ...args];
         this.sameSpeed('head', `${work}/profile`);
         this.head = this.start('head', ['serve', model, '--state', this.state('head'), '--name',
-            'head', '--listen', listen, '--no-announce', '--threads', String(threads), '--verbose',
+            'head', '--listen', listen, '--port', '0', '--no-announce', '--threads', String(threads), '--verbose',
             ...args], {}, machine);
         await this.head.says(/reached at (\S+),/);
         await until(() => existsSync(`${this.state('head')}/head.sock`), 'the head\'s socket');
