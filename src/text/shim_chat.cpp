@@ -300,6 +300,12 @@ std::string answer_to(const struct text *t, const struct chat_ask *ask)
                             "how this model calls tools; leave out tool_choice"};
         return form_of(p, ask->grammar ? ask->grammar : "", "", "");
     }
+    if (p.grammar_lazy && p.grammar.size() > GRAMMAR_BYTES_MAX) {
+        /* Many tools: the model may call them as it was taught, unaided. */
+        p.grammar_lazy = false;
+        p.grammar_triggers.clear();
+        return form_of(p, "", "", "");
+    }
     bool begins = required && in.json_schema.empty() && !p.grammar_lazy &&
                   !(p.supports_thinking && in.enable_thinking);
     /* A template's grammar begins with what its prompt ends with. */

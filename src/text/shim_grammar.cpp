@@ -10,6 +10,9 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* inside <regex>, when sanitised */
+#endif
 #include <regex>
 #include <string>
 #include <vector>

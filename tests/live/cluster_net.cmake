@@ -1,5 +1,6 @@
 # Random models on disk, for tests and benches that are scripts.
-add_executable(lingua-test-model ${CMAKE_SOURCE_DIR}/tests/support/write_model.c ${CMAKE_SOURCE_DIR}/bench/bench_model.c)
+add_executable(lingua-test-model ${CMAKE_SOURCE_DIR}/tests/support/write_model.c
+  ${CMAKE_SOURCE_DIR}/tests/support/tiny_vocab.c ${CMAKE_SOURCE_DIR}/bench/bench_model.c)
 target_include_directories(lingua-test-model PRIVATE ${CMAKE_SOURCE_DIR}/bench)
 target_link_libraries(lingua-test-model PRIVATE test_support)
 

@@ -48,6 +48,11 @@ void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint
 /* With another number of layers than the variant usually has. */
 void tiny_write_layers(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed,
                        int n_layers);
+/* With another vocabulary, whose n_vocab tokens put writes the keys of. */
+struct gguf_context;
+void tiny_write_vocab(const char *path, enum tiny_variant v, enum ggml_type type, int n_vocab,
+                      void (*put)(struct gguf_context *gguf, int n_vocab, const void *arg),
+                      const void *arg);
 
 enum tiny_edit_kind {
     TINY_DROP_TENSOR,
@@ -75,7 +80,6 @@ void tiny_edit(const char *path_in, const char *path_out, const struct tiny_edit
                int n_edits);
 
 /* Sets the tokenizer's keys to n dummy tokens (n >= 259). */
-struct gguf_context;
 void tiny_put_vocab(struct gguf_context *gguf, int n);
 
 /* Deterministic numbers for tests. */

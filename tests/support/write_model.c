@@ -1,20 +1,23 @@
 /* lingua-test-model: writes a random model to disk, for tests and benches that are no C programs.
  *
- *     lingua-test-model NAME[:LAYERS[:TYPE]] FILE
+ *     lingua-test-model NAME[:LAYERS[:TYPE]] FILE [TEMPLATE]
  *
  * NAME is one of tiny_model.h's, or "wide", which has the shape of TinyLlama's 1.1 billion
  * parameters (bench_model.h). LAYERS 0: as many as it usually has. TYPE is ggml's name of one; f32
- * for tiny models and q4_0 for the wide one when left out. */
+ * for tiny models and q4_0 for the wide one when left out. With TEMPLATE, a file, a tiny model (with
+ * its usual layers) can chat: it has that chat template and tiny_vocab.h's vocabulary. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "bench_model.h"
 #include "support/tiny_model.h"
+#include "support/tiny_vocab.h"
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: lingua-test-model NAME[:LAYERS[:TYPE]] FILE\nNAME: wide");
+    fprintf(stderr, "usage: lingua-test-model NAME[:LAYERS[:TYPE]] FILE [TEMPLATE]\nNAME: wide");
     for (int i = 0; i < TINY_N_VARIANTS; i++)
         fprintf(stderr, " %s", tiny_name((enum tiny_variant)i));
     fprintf(stderr, "\n");
@@ -32,6 +35,49 @@ static bool find_type(const char *name, enum ggml_type *type)
     return false;
 }
 
+static void put_chat(struct gguf_context *gguf, int n_vocab, const void *chat_template)
+{
+    tiny_vocab_put(gguf, &(struct tiny_vocab){.chat_template = chat_template, .n_vocab = n_vocab});
+}
+
+/* The template of the file; NULL when it cannot be read, or is longer than a model may have. */
+static char *template_of(const char *path)
+{
+    enum { CAP = 256 << 10 };
+    char *text = mem_zalloc(CAP + 1, 1);
+    FILE *f = fopen(path, "r");
+    size_t n = f ? fread(text, 1, CAP + 1, f) : 0;
+
+    if (f)
+        fclose(f);
+    if (n > 0 && n <= CAP)
+        return text;
+    fprintf(stderr, "lingua-test-model: %s: cannot be read, empty or too long\n", path);
+    free(text);
+    return NULL;
+}
+
+static int write_tiny(const char *path, enum tiny_variant v, enum ggml_type type, int layers,
+                      const char *template_path)
+{
+    enum { N_VOCAB = 512 };
+    char *text;
+
+    if (!template_path) {
+        if (layers)
+            tiny_write_layers(path, v, type, 1, layers);
+        else
+            tiny_write(path, v, type, 1);
+        return 0;
+    }
+    text = template_of(template_path);
+    if (!text)
+        return 1;
+    tiny_write_vocab(path, v, type, N_VOCAB, put_chat, text);
+    free(text);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     char name[32], type_name[16] = "";
@@ -39,7 +85,8 @@ int main(int argc, char **argv)
     struct err_text et;
     int layers = 0;
 
-    if (argc != 3 || sscanf(argv[1], "%31[^:]:%d:%15s", name, &layers, type_name) < 1 || layers < 0)
+    if (argc < 3 || argc > 4 || sscanf(argv[1], "%31[^:]:%d:%15s", name, &layers, type_name) < 1 ||
+        layers < 0)
         return usage();
     if (!*type_name)
         strcpy(type_name, strcmp(name, "wide") == 0 ? "q4_0" : "f32");
@@ -54,12 +101,7 @@ int main(int argc, char **argv)
         return 1;
     }
     for (int i = 0; i < TINY_N_VARIANTS; i++)
-        if (strcmp(name, tiny_name((enum tiny_variant)i)) == 0) {
-            if (layers)
-                tiny_write_layers(argv[2], (enum tiny_variant)i, type, 1, layers);
-            else
-                tiny_write(argv[2], (enum tiny_variant)i, type, 1);
-            return 0;
-        }
+        if (strcmp(name, tiny_name((enum tiny_variant)i)) == 0)
+            return write_tiny(argv[2], (enum tiny_variant)i, type, layers, argv[3]);
     return usage();
 }
