@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
@@ -12,7 +13,6 @@
 #include "head/pool.h"
 #include "support/tiny_vocab.h"
 #include "text/chat.h"
-#include "text/text_child.h"
 
 enum {
     CTX = 64,
@@ -75,10 +75,10 @@ int64_t __wrap_clock_us(void);
 void __wrap_event_active(struct event *ev, int res, short n_calls);
 const struct model_shape *__wrap_model_shape(const struct model *m);
 int __wrap_RAND_bytes(unsigned char *buf, int n);
-enum err __wrap_text_child_run(const struct child_task *task, char **out, size_t *n,
-                               struct err_text *et);
-enum err __real_text_child_run(const struct child_task *task, char **out, size_t *n,
-                               struct err_text *et);
+enum err __wrap_apart_run(const struct apart_task *task, char **out, size_t *n,
+                          struct err_text *et);
+enum err __real_apart_run(const struct apart_task *task, char **out, size_t *n,
+                          struct err_text *et);
 
 int64_t __wrap_clock_us(void)
 {
@@ -107,8 +107,7 @@ int __wrap_RAND_bytes(unsigned char *buf, int n)
     return 1;
 }
 
-enum err __wrap_text_child_run(const struct child_task *task, char **out, size_t *n,
-                               struct err_text *et)
+enum err __wrap_apart_run(const struct apart_task *task, char **out, size_t *n, struct err_text *et)
 {
     const struct bytes *b = strcmp(task->what, "the JSON schema") == 0     ? &schema_form
                             : strcmp(task->what, "the chat template") == 0 ? &other_form
@@ -116,7 +115,7 @@ enum err __wrap_text_child_run(const struct child_task *task, char **out, size_t
                                                                            : &plain_form;
 
     if (recording) {
-        enum err e = __real_text_child_run(task, out, n, et);
+        enum err e = __real_apart_run(task, out, n, et);
 
         CHECK(!e);
         recording->at = mem_alloc(*n + 1);

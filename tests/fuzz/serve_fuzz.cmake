@@ -4,7 +4,7 @@ if(COMMAND lingua_fuzz)
     ${CMAKE_SOURCE_DIR}/tests/support/tiny_vocab.c LIBS lingua_api)
   foreach(target fuzz_api fuzz_api_corpus)
     if(TARGET ${target})
-      foreach(name clock_us event_active model_shape RAND_bytes text_child_run) # api_world.c has its own
+      foreach(name clock_us event_active model_shape RAND_bytes apart_run) # api_world.c has its own
         target_link_options(${target} PRIVATE -Wl,--wrap=${name})
       endforeach()
     endif()
