@@ -2,7 +2,7 @@
 // file says what is claimed. Exit status 1 when a claim does not hold.
 //
 // usage: load.mjs BUILD [--seconds N] [--clients N] [--rude N] [--slots N] [--queue N] [--seed N]
-//     [--model FILE] [--json FILE] [--verbose]
+//     [--model FILE] [--json FILE] [--keep] [--verbose]
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync,
     writeFileSync } from 'node:fs';
@@ -21,7 +21,8 @@ const { values: opt, positionals } = parseArgs({
         seconds: { type: 'string', default: '600' }, clients: { type: 'string', default: '64' },
         rude: { type: 'string', default: '6' }, slots: { type: 'string', default: '8' },
         queue: { type: 'string', default: '40' }, seed: { type: 'string', default: '1' },
-        model: { type: 'string' }, json: { type: 'string' }, verbose: { type: 'boolean' },
+        model: { type: 'string' }, json: { type: 'string' }, keep: { type: 'boolean' },
+        verbose: { type: 'boolean' },
         help: { type: 'boolean' },
     },
 });
@@ -47,7 +48,10 @@ closeSync(log);
 server.on('exit', (code, signal) => { server.over = { code, signal }; });
 process.on('exit', () => {
     server.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
+    if (opt.keep)
+        console.error(`  ${folder} is kept`);
+    else
+        rmSync(folder, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
     process.on(signal, () => process.exit(1));
@@ -55,13 +59,13 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
 // ---- what the kernel knows of it ----
 
 const rss = () => 1024 * Number(/^VmRSS:\s+(\d+) kB$/m
-    .exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))[1]);
+    .exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1] ?? 0); // 0: it has just ended
 const descriptors = () => readdirSync(`/proc/${server.pid}/fd`).length;
 
 function alive() {
     if (server.over)
         throw new Error(`the server ended (${JSON.stringify(server.over)}):\n` +
-            readFileSync(logFile, 'utf8').slice(-2000));
+            readFileSync(logFile, 'utf8').slice(-4000));
     return true;
 }
 
@@ -84,8 +88,8 @@ async function phase(words, s, known) {
     let said = began, most = 0;
     const running = clients.map(c => c.run());
     while (Date.now() < began + 1000 * s) {
-        alive();
         await sleep(SAMPLE_MS);
+        alive();
         most = Math.max(most, rss());
         if (Date.now() > said + SAY_MS) {
             said = Date.now();

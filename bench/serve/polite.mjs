@@ -7,7 +7,7 @@ import { stream } from './client.mjs';
 
 const WORDS = 'once upon a time there was a little girl who had a big red ball and a dog'
     .split(' ');
-const BACK_MS_MAX = 1000, ANSWER_MS = 60000;
+const BACK_S_MAX = 10, ANSWER_MS = 60000;
 const SCHEMA = { type: 'object', properties: { name: { type: 'string', maxLength: 8 },
     old: { type: 'integer', minimum: 0, maximum: 99 } }, required: ['name', 'old'] };
 
@@ -16,7 +16,7 @@ const BAD = [
     ['/v1/completions', 'POST', '{"prompt": "a", ', 400],
     ['/v1/completions', 'POST', '', 400],
     ['/v1/completions', 'POST', '['.repeat(5000), 400],
-    ['/v1/completions', 'POST', { prompt: 7 }, 400],
+    ['/v1/completions', 'POST', { prompt: { a: 1 } }, 400],
     ['/v1/completions', 'POST', { prompt: 'a', temperature: 'hot' }, 400],
     ['/v1/completions', 'POST', { prompt: 'a', n: 100000 }, 400],
     ['/v1/completions', 'POST', { prompt: [1, 2, 99999999] }, 400],
@@ -66,8 +66,9 @@ export class Polite {
             const kind = kinds[this.random(kinds.length)];
             const got = { kind, ...await this[kind]() };
             this.done.push(got);
-            if (got.status === 503)
-                await sleep(Math.min(BACK_MS_MAX, 1000 * (got.retry || 1)));
+            const back = Date.now() + 1000 * Math.min(BACK_S_MAX, got.retry || 1);
+            while (got.status === 503 && Date.now() < back && !this.ending)
+                await sleep(100);
         }
         this.agent.destroy();
     }
@@ -106,7 +107,7 @@ export class Polite {
     async bad() {
         const [path, method, body, status] = BAD[this.random(BAD.length)];
         const got = await this.ask(path, method, body);
-        return { ...got, error: got.status === status ? null
+        return { ...got, error: got.status === status || got.status === 503 ? null
             : `${method} ${path} ${JSON.stringify(body)?.slice(0, 60)} was answered ` +
                 `${got.status}, not ${status}` };
     }
