@@ -13,7 +13,8 @@ SOAK_SEED    ?= $(shell date +%s)
 
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
-.PHONY: all help demo demo-chat test test-chat check bench bench-net bench-cluster bench-plan fuzz soak format install portable join-only-arm64 clean deps \
+.PHONY: all help demo demo-chat test test-chat check bench bench-net bench-cluster bench-plan \
+	bench-serve bench-load fuzz soak format install portable join-only-arm64 clean deps \
 	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
@@ -54,6 +55,12 @@ bench-cluster: all ## the plan against equal parts on emulated phones; needs roo
 
 bench-plan: all ## how long plans take, and how near to the best they are proved to be [BENCH_ARGS=20]
 	@$(B)/lingua-bench-plan $(BENCH_ARGS)
+
+bench-serve: all ## what many users get of an emulated cluster; needs root [BENCH_ARGS=--quick]
+	@node bench/serve/bench-serve.mjs $(B) $(BENCH_ARGS)
+
+bench-load: all ## 64 clients for ten minutes: errors, memory, descriptors [BENCH_ARGS=--seconds=60]
+	@node bench/serve/load.mjs $(B) $(BENCH_ARGS)
 
 soak: all ## solve 100,000 random plans and check every rule [SOAK_SEED=1]
 	@$(B)/test_place_rules 100000 $(SOAK_SEED)

@@ -84,10 +84,12 @@ export class Cluster {
         return p;
     }
 
+    // Without the API, which costs memory and a port, unless `serve` says where it listens.
     startHead(more = []) {
+        const serve = of(this.serve, 0), api = serve.includes('--port') ? [] : ['--no-api'];
         return this.start(0, ['serve', ...(this.model ? [this.model] : []), '--name', 'm0',
             '--state', this.state(0), '--listen', `${this.net.address(0)}:0`, '--threads', '1',
-            ...of(this.serve, 0), ...more]);
+            ...api, ...serve, ...more]);
     }
 
     // Joins by the address, or (address null) by looking for a head on the network. The head's own

@@ -205,7 +205,9 @@ static void on_end(void *user, const struct gen_end *end)
     w->n_over++;
     metrics_gen(w->api->metrics, end);
     if (end->why == GEN_FAILED) {
-        fault_err(&f, end->code, end->text, end->busy, end->retry_s);
+        /* Memory that a device has not got, nor all of them together: who comes back may find more. */
+        fault_err(&f, end->code == ERR_MEMORY ? ERR_GONE : end->code, end->text, end->busy,
+                  end->retry_s);
         fail(w, &f);
     } else if (w->call) {
         w->usage.n_prompt += p->after < 0 ? end->n_prompt : 0;
@@ -253,7 +255,9 @@ static void gen_one(struct work *w)
 static void gens_begin(struct work *w)
 {
     w->n_refs++;
-    while (w->call && w->n_begun < w->n_gens && w->n_running < WORK_AT_ONCE)
+    /* Only the first of a request may find the queue full; the others wait here for their turn. */
+    while (w->call && w->n_begun < w->n_gens && w->n_running < WORK_AT_ONCE &&
+           (w->n_running == 0 || gen_room(w->api->cluster) > 0))
         gen_one(w);
     work_unref(w);
 }

@@ -4,7 +4,8 @@
  *   1. work_start, on the loop: the body is copied. On the pool's slow lane it is read as JSON
  *      (kind.body), then `prepare` runs. It ends with work_answer, or it has planned generations
  *      with work_gen, or it is a fault.
- *   2. On the loop: the generations begin in the order planned, WORK_AT_ONCE at a time. What
+ *   2. On the loop: the generations begin in the order planned, as many at a time as the queue has
+ *      room for, at most WORK_AT_ONCE. What
  *      gen.h's calls say is passed on with the generation's index. One that fails ends the request:
  *      its fault is the answer (in mid-stream: the last event), and the others are cancelled.
  *   3. When all have ended: without a stream `finish` runs on the slow lane and ends with

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "api/json.h" /* json_text */
 #include "cli/options.h"
 #include "lingua/lingua.h"
 

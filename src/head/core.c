@@ -248,6 +248,7 @@ struct core_view core_view(const struct core *c)
         v.n_streams += c->streams[i].open && c->streams[i].slot >= 0;
         v.n_waiting += c->streams[i].open && c->streams[i].slot < 0;
     }
+    v.n_room = stream_room(c);
     if (c->live)
         v.state = CORE_RUNNING;
     else if (c->phase == PHASE_LOADING)

@@ -249,6 +249,7 @@ struct core_view {
     const int *members;
     int n_flight, n_slots_taken;
     int n_streams, n_waiting; /* with a slot; in the queue */
+    int n_room;               /* how many more the queue takes */
     const char *text;         /* what it waits for, in words; "" when running */
 };
 struct core_view core_view(const struct core *c);

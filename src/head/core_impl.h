@@ -235,6 +235,8 @@ void stream_lose(struct core *c, enum err code, const char *text);
 void stream_expire(struct core *c);
 int64_t stream_next_us(const struct core *c);
 void stream_fini(struct core *c);
+/* How many more may wait. */
+int stream_room(const struct core *c);
 /* How many tokens it has been given but not yet sent; 0 too when it waits for a slot. */
 int stream_left(const struct stream *st);
 /* It has read its prompt: its rows come one by one. */

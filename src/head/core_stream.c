@@ -100,12 +100,17 @@ static int n_waiting(const struct core *c)
     return n;
 }
 
-/* A free place, or -1 when as many wait as may. */
-static int place(const struct core *c)
+int stream_room(const struct core *c)
 {
     int max = c->opts.n_queue_max ? c->opts.n_queue_max : CORE_STREAMS_MAX - c->opts.n_slots;
 
-    if (n_waiting(c) >= max)
+    return max - n_waiting(c);
+}
+
+/* A free place, or -1 when as many wait as may. */
+static int place(const struct core *c)
+{
+    if (stream_room(c) <= 0)
         return -1;
     for (int i = 0; i < CORE_STREAMS_MAX; i++)
         if (!c->streams[i].open)

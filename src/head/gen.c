@@ -278,6 +278,11 @@ enum err gen_begin(struct cluster *c, const struct gen_opts *o, struct gen **out
     return ERR_NONE;
 }
 
+int gen_room(const struct cluster *c)
+{
+    return core_view(c->core).n_room;
+}
+
 void gen_cancel(struct gen *g, void (*gone)(void *user))
 {
     bool was = g->cancelled;

@@ -102,6 +102,8 @@ struct gen_opts {
  * told by `end`. *out lives until `end` has returned or gen_cancel was called. */
 MUST_CHECK enum err gen_begin(struct cluster *c, const struct gen_opts *opts, struct gen **out,
                               struct err_text *et);
+/* How many more may wait for a slot; one that is begun when there is room is not refused as busy. */
+int gen_room(const struct cluster *c);
 /* No call comes after it, but for a `digest` or `rows` under way: `gone` is called on the loop's
  * thread when there is none, at once or later; from then on user is the caller's alone. */
 void gen_cancel(struct gen *g, void (*gone)(void *user));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/apart.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "plan/bound.h"
@@ -822,15 +823,72 @@ out:
     free(b);
 }
 
+/* ---- in a child ---- */
+
+/* CBC ends the program at some of its own inconsistencies, installs a handler for SIGINT while it
+ * solves, keeps globals and leaves some memory behind each time: none of that is for the head's own
+ * process. No limit here is one that a plan meets: they are for a solver that has gone astray. */
+enum { SOLVE_CPU_S = 3600 };
+static const uint64_t solve_memory_bytes = (uint64_t)4 << 30;
+
+struct task {
+    const struct pace *x;
+    const struct milp_opts *opts;
+};
+
+static enum err work(const void *arg, char **out, size_t *n, struct err_text *et)
+{
+    const struct task *t = arg;
+    struct prog *g = prog_new(t->x, t->opts);
+    struct milp_result *r = mem_zalloc(1, sizeof *r);
+
+    (void)et;
+    if (t->opts->form == MILP_BY_MODULE)
+        by_module(g, t->opts, r);
+    else
+        by_kind(g, t->opts, r);
+    prog_free(g);
+    *out = (char *)r;
+    *n = sizeof *r;
+    return ERR_NONE;
+}
+
+static bool makes_sense(const struct pace *x, const struct milp_opts *opts,
+                        const struct milp_result *r)
+{
+    bool seen[PLAN_DEVICES_MAX] = {true}; /* the head is nobody's next */
+
+    if (!(r->bound >= 0 && r->bound <= opts->below) || r->n_order < 0 ||
+        r->n_order >= x->room->p->n_devices)
+        return false;
+    for (int i = 0; i < r->n_order; i++) {
+        if (r->order[i] < 0 || r->order[i] >= x->room->p->n_devices || seen[r->order[i]])
+            return false;
+        seen[r->order[i]] = true;
+    }
+    return true;
+}
+
 void milp_solve(const struct pace *x, const struct milp_opts *opts, struct milp_result *out)
 {
-    struct prog *g = prog_new(x, opts);
+    const struct task t = {x, opts};
+    const struct apart_task task = {.what = "the program",
+                                    .work = work,
+                                    .arg = &t,
+                                    .cpu_s = SOLVE_CPU_S,
+                                    .memory_bytes = solve_memory_bytes,
+                                    .answer_max = sizeof *out};
+    struct err_text et;
+    char *bytes;
+    size_t n;
 
-    *out = (struct milp_result){.bound = 0};
     CHECK(isfinite(opts->below) && opts->below > 0);
-    if (opts->form == MILP_BY_MODULE)
-        by_module(g, opts, out);
-    else
-        by_kind(g, opts, out);
-    prog_free(g);
+    *out = (struct milp_result){.bound = 0};
+    if (apart_run(&task, &bytes, &n, &et))
+        return; /* nothing is known: other bounds hold, and other orders were tried */
+    if (n == sizeof *out)
+        memcpy(out, bytes, n);
+    free(bytes);
+    if (!makes_sense(x, opts, out))
+        *out = (struct milp_result){.bound = 0};
 }

@@ -7,10 +7,8 @@
  * a relaxation (cuts are priced at the cheapest boundary, runs need not be contiguous kind by kind),
  * small enough for many devices and layers. Whoever takes its order makes the cuts exact by order.c.
  *
- * Never a time limit: plans would depend on the machine's speed. CBC keeps globals (its model under
- * way, for its own SIGINT handler, which it puts in and takes out again during a solve): calls of
- * milp_solve must not overlap in one process, and a SIGINT that arrives meanwhile ends that solve
- * early with a weaker bound instead of reaching the program. Nothing else here is shared. */
+ * Never a time limit: plans would depend on the machine's speed. Each solve is a child process
+ * (base/apart.h); one that dies is as if nothing had been found out. Any thread. */
 #ifndef LINGUA_PLAN_MILP_H
 #define LINGUA_PLAN_MILP_H
 

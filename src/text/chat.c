@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/apart.h"
 #include "base/mem.h"
-#include "text/child.h"
 #include "text/stack.h"
 #include "text/text_shim.h"
 
@@ -203,14 +203,15 @@ enum err chat_apply(const struct text *t, const struct chat_ask *ask, struct cha
                     struct err_text *et)
 {
     struct job job = {.t = t, .ask = ask};
-    struct child_task task = {"the chat template, or a schema,", apply_work, &job, FORM_BYTES_MAX};
+    struct apart_task task = {"the chat template, or a schema,", apply_work, &job, SHIM_CHILD,
+                              .answer_max = FORM_BYTES_MAX};
     enum err e = ask_check(t, ask, et);
     char *bytes = NULL;
     size_t n = 0;
 
     memset(out, 0, sizeof *out);
     if (!e)
-        e = text_child_run(&task, &bytes, &n, et);
+        e = apart_run(&task, &bytes, &n, et);
     if (!e)
         e = form_read(bytes, n, out, et);
     if (e)
@@ -222,19 +223,21 @@ enum err chat_apply(const struct text *t, const struct chat_ask *ask, struct cha
 enum err chat_schema_grammar(const char *schema, char **out, struct err_text *et)
 {
     struct job job = {.schema = schema};
-    struct child_task task = {"the JSON schema", schema_work, &job, GRAMMAR_BYTES_MAX};
+    struct apart_task task = {"the JSON schema", schema_work, &job, SHIM_CHILD,
+                              .answer_max = GRAMMAR_BYTES_MAX};
     size_t n;
 
     *out = NULL;
     if (strlen(schema) > TEXT_BYTES_MAX)
         return err_set(et, ERR_LIMIT, "the JSON schema exceeds %d MiB", TEXT_BYTES_MAX >> 20);
-    return text_child_run(&task, out, &n, et);
+    return apart_run(&task, out, &n, et);
 }
 
 enum err chat_caps(const struct text *t, char **out, struct err_text *et)
 {
     struct job job = {.t = t};
-    struct child_task task = {"the chat template", caps_work, &job, CAPS_BYTES_MAX};
+    struct apart_task task = {"the chat template", caps_work, &job, SHIM_CHILD,
+                              .answer_max = CAPS_BYTES_MAX};
     enum err e;
     size_t n;
 
@@ -242,7 +245,7 @@ enum err chat_caps(const struct text *t, char **out, struct err_text *et)
     if (!text_has_template(t))
         return err_set(et, ERR_UNSUPPORTED, "the model has no chat template");
     e = template_check(t, et);
-    return e ? e : text_child_run(&task, out, &n, et);
+    return e ? e : apart_run(&task, out, &n, et);
 }
 
 /* ---- the way back ---- */

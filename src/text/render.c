@@ -1,11 +1,11 @@
 /* text_render_chat: a chat template is a program that came with a file, so it runs in a child
- * process (child.h). */
+ * process (base/apart.h). */
 #include "text/text.h"
 
 #include <string.h>
 
+#include "base/apart.h"
 #include "base/check.h"
-#include "text/child.h"
 #include "text/text_shim.h"
 
 enum { MESSAGES_MAX = 1 << 16 };
@@ -61,10 +61,11 @@ enum err text_render_chat(const struct text *t, const struct text_message *messa
                           bool add_assistant, char **out, struct err_text *et)
 {
     struct job job = {t, messages, n_messages, add_assistant};
-    struct child_task task = {"the chat template", job_work, &job, TEXT_BYTES_MAX};
+    struct apart_task task = {"the chat template", job_work, &job, SHIM_CHILD,
+                              .answer_max = TEXT_BYTES_MAX};
     enum err e = job_check(&job, et);
     size_t n;
 
     *out = NULL;
-    return e ? e : text_child_run(&task, out, &n, et);
+    return e ? e : apart_run(&task, out, &n, et);
 }

@@ -1,4 +1,4 @@
-/* Templates and schemas, as a child process works on them (child.h): without any bound on time,
+/* Templates and schemas, as a child process works on them (base/apart.h): without any bound on time,
  * stack or memory. */
 #include "text/text_shim.h"
 
@@ -13,6 +13,7 @@
 #include <chat.h> // llama.cpp's, not ours beside this file
 
 extern "C" {
+#include "base/apart.h"
 #include "base/mem.h"
 }
 
@@ -374,7 +375,7 @@ extern "C" enum err shim_chat_caps(const struct text *t, char **out, size_t *n, 
 
 extern "C" void shim_child_prepare(void)
 {
-    std::set_new_handler([] { _exit(CHILD_EXIT_MEMORY); });
+    std::set_new_handler([] { _exit(APART_EXIT_MEMORY); });
     /* Without a callback ggml's abort would start a debugger for a backtrace. */
-    ggml_set_abort_callback([](const char *) { _exit(CHILD_EXIT_ABORT); });
+    ggml_set_abort_callback([](const char *) { _exit(APART_EXIT_ABORT); });
 }

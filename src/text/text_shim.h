@@ -4,7 +4,7 @@
  * llama.cpp's C functions may throw (tokenising, pieces, samplers, templates), and a C++ exception
  * that meets a C frame ends the process. So the C files call only those llama.h functions that do
  * nothing but read a field, and come here for the rest. Every shim_ function catches everything.
- * Threads: as text.h and chat.h say; functions marked "child" are for a child process (child.h)
+ * Threads: as text.h and chat.h say; functions marked "child" are for a child process (base/apart.h)
  * alone, since they know no bounds on time, stack and memory. */
 #ifndef LINGUA_TEXT_TEXT_SHIM_H
 #define LINGUA_TEXT_TEXT_SHIM_H
@@ -99,12 +99,11 @@ MUST_CHECK enum err shim_schema_grammar(const char *schema, char **out, size_t *
 MUST_CHECK enum err shim_chat_caps(const struct text *t, char **out, size_t *n,
                                    struct err_text *et);
 
-/* Exit statuses of a child that say how it ended when it could not say it in words. */
-enum { CHILD_EXIT_DONE = 0, CHILD_EXIT_MEMORY = 40, CHILD_EXIT_ABORT, CHILD_EXIT_LIMITS };
-
 /* In the child: out of memory and ggml's aborts become exit statuses at once, and llama.cpp's
  * common library logs nothing, since logging would start a thread. */
 void shim_child_prepare(void);
+/* What a child for templates and schemas may take (struct apart_task). */
+#define SHIM_CHILD .prepare = shim_child_prepare, .cpu_s = 2, .memory_bytes = 512 << 20
 
 /* ---- shim_parser.cpp ---- */
 

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "base/apart.h"
 #include "base/mem.h"
 #include "support/open_text.h"
 #include "text/text.h"
@@ -567,7 +568,7 @@ static void test_renderer_dies_with_parent(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     /* Not by its own limit; or it saw on its first line that we had gone. */
     assert_true((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
-                (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_LIMITS));
+                (WIFEXITED(status) && WEXITSTATUS(status) == APART_EXIT_LIMITS));
     prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
     text_close(t);
 }

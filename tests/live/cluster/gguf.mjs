@@ -1,7 +1,7 @@
 // GGUF files as these tests need them: where each tensor lies, which of them a device must have for
 // its modules, and a model that is slow enough to be interrupted. Written from the format's
 // description and not from the program under test, so that the two check each other.
-import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync,
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, writeFileSync,
     writeSync } from 'node:fs';
 
 const U8 = 0, I8 = 1, U16 = 2, I16 = 3, U32 = 4, I32 = 5, F32 = 6, BOOL = 7, STRING = 8, ARRAY = 9;
@@ -163,14 +163,9 @@ function matrix(seed, n, std) {
     return out;
 }
 
-// A llama of random weights in F32 that never ends an answer: only words have a row in its output
-// that is not zero. layers x 10.5 MB.
-export function writeModel(path, layers) {
-    if (existsSync(path))
-        return path;
-    const width = 512, ff = 1024, heads = 8, vocab = 320;
-    const w = new Writer(), tensors = [];
-    const add = (name, shape, data) => tensors.push({ name, shape, data });
+// The tensors of a llama of random weights in F32.
+function llama({ layers, width, ff, vocab }) {
+    const tensors = [], add = (name, shape, data) => tensors.push({ name, shape, data });
     let seed = 1;
     const linear = (name, ne0, ne1) =>
         add(`${name}.weight`, [ne0, ne1], matrix(seed++, ne0 * ne1, 1 / Math.sqrt(ne0)));
@@ -187,10 +182,12 @@ export function writeModel(path, layers) {
     }
     norm('output_norm');
     linear('output', width, vocab);
-    tensors.at(-1).data.fill(0, 0, 259 * width);
+    return tensors;
+}
 
+function llamaKeys(w, name, { layers, width, ff, heads }) {
     w.keyString('general.architecture', 'llama');
-    w.keyString('general.name', 'endless');
+    w.keyString('general.name', name);
     w.keyU32('llama.context_length', 4096);
     w.keyU32('llama.embedding_length', width);
     w.keyU32('llama.block_count', layers);
@@ -199,7 +196,9 @@ export function writeModel(path, layers) {
     w.keyF32('llama.attention.layer_norm_rms_epsilon', 1e-5);
     w.keyU32('llama.rope.dimension_count', width / heads);
     w.keyF32('llama.rope.freq_base', 10000);
-    vocabulary(w, vocab);
+}
+
+function writeFile(path, w, tensors) {
     const head = new Writer();
     head.u32(0x46554747);
     head.u32(3);
@@ -223,4 +222,78 @@ export function writeModel(path, layers) {
     closeSync(fd);
     renameSync(`${path}.new`, path);
     return path;
+}
+
+// A llama of random weights in F32 that never ends an answer: only words have a row in its output
+// that is not zero. layers x 10.5 MB.
+export function writeModel(path, layers) {
+    if (existsSync(path))
+        return path;
+    const shape = { layers, width: 512, ff: 1024, heads: 8, vocab: 320 };
+    const w = new Writer(), tensors = llama(shape);
+    tensors.at(-1).data.fill(0, 0, 259 * shape.width);
+    llamaKeys(w, 'endless', shape);
+    vocabulary(w, shape.vocab);
+    return writeFile(path, w, tensors);
+}
+
+// The tokenizer's keys of a file, as bytes, and how many tokens there are.
+function vocabularyOf(file) {
+    const r = new Reader(readFileSync(file)), keys = [];
+    r.at = 16;
+    let n = 0;
+    for (let left = r.u64(); left > 0; left--) {
+        const from = r.at, name = r.string(), type = r.u32(), at = r.at;
+        r.skip(type);
+        if (name === 'tokenizer.ggml.tokens')
+            n = Number(r.bytes.readBigUInt64LE(at + 4));
+        if (name.startsWith('tokenizer.') && name !== 'tokenizer.chat_template')
+            keys.push(r.bytes.subarray(from, r.at));
+    }
+    return { n, keys };
+}
+
+// One narrow layer of random weights under a real vocabulary.
+export function writeModelWithVocabulary(path, file) {
+    if (existsSync(path))
+        return path;
+    const { n, keys } = vocabularyOf(file), w = new Writer();
+    const shape = { layers: 1, width: 64, ff: 128, heads: 2, vocab: n };
+    llamaKeys(w, 'words', shape);
+    keys.forEach(bytes => w.add(bytes));
+    w.n += keys.length;
+    return writeFile(path, w, llama(shape));
+}
+
+// A copy with one more key, a text. Tensors keep their places: those are counted from where they all
+// begin.
+export function withKey(from, to, name, text) {
+    if (existsSync(to))
+        return to;
+    const all = readFileSync(from), r = new Reader(all);
+    const round = n => Math.ceil(n / 32) * 32; // the usual alignment
+    r.at = 8;
+    const nTensors = r.u64(), nKeys = r.u64(), first = r.at;
+    for (let i = 0; i < nKeys; i++) {
+        r.string();
+        r.skip(r.u32());
+    }
+    const infos = r.at;
+    for (let i = 0; i < nTensors; i++) {
+        r.string();
+        const dims = r.u32();
+        r.at += 8 * dims + 12;
+    }
+    const w = new Writer();
+    w.add(all.subarray(0, 16));
+    w.u64(nKeys + 1);
+    w.add(all.subarray(first, infos));
+    w.keyString(name, text);
+    w.add(all.subarray(infos, r.at));
+    w.add(Buffer.alloc(round(w.size) - w.size));
+    w.add(all.subarray(round(r.at)));
+    const own = `${to}.${process.pid}`;
+    writeFileSync(own, Buffer.concat(w.pieces));
+    renameSync(own, to);
+    return to;
 }

@@ -1,4 +1,4 @@
-/* text_child_run: see child.h.
+/* apart_run: see apart.h.
  *
  *  1. The parent makes a pipe, blocks signals for a moment and forks.
  *  2. The child ties its life to the parent's, gives up every descriptor but the pipe, takes
@@ -10,15 +10,16 @@
  *
  * Endless loops end at the processor limit, great appetites at the memory limit, endless recursion
  * at the end of the stack; each costs the child alone. We fork rather than start another program
- * because a library has no program of its own to start, and the child needs the vocabulary's
- * metadata anyway. */
+ * because a library has no program of its own to start, and the child needs what the parent has in
+ * memory. */
 #define _GNU_SOURCE
-#include "text/child.h"
+#include "base/apart.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,14 +30,8 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "text/text_shim.h"
 
-enum {
-    CHILD_MEMORY_BYTES = 512 << 20, /* beyond what the parent has mapped */
-    CHILD_CPU_S = 2,
-    CHILD_WALL_MS =
-        20000, /* only for a machine so busy that 2 s of processor time take this long */
-};
+enum { WALL_MS_PER_CPU_S = 10000 }; /* only for a machine so busy that a second takes this long */
 
 struct record {
     uint32_t err; /* enum err */
@@ -67,13 +62,13 @@ static void limit_set(int what, rlim_t soft, rlim_t hard)
     struct rlimit now, to = {soft, hard};
 
     if (getrlimit(what, &now) < 0)
-        _exit(CHILD_EXIT_LIMITS);
+        _exit(APART_EXIT_LIMITS);
     if (now.rlim_max != RLIM_INFINITY && to.rlim_max > now.rlim_max)
         to.rlim_max = now.rlim_max;
     if (to.rlim_cur > to.rlim_max)
         to.rlim_cur = to.rlim_max;
     if (setrlimit(what, &to) < 0)
-        _exit(CHILD_EXIT_LIMITS);
+        _exit(APART_EXIT_LIMITS);
 }
 
 /* Child: the parent's handlers must not run here, and Ctrl-C at the terminal is the parent's
@@ -102,14 +97,14 @@ static int child_descriptors(int fd)
     fd = fcntl(fd, F_DUPFD, 3); /* an app may have had 0, 1 or 2 closed, and the pipe be there */
     null = open("/dev/null", O_RDWR);
     if (fd < 0)
-        _exit(CHILD_EXIT_LIMITS);
+        _exit(APART_EXIT_LIMITS);
     for (int i = 0; i < 3; i++) {
         if (null < 0 || dup2(null, i) < 0)
             close(i);
     }
     if (fd != 3) {
         if (dup2(fd, 3) < 0)
-            _exit(CHILD_EXIT_LIMITS);
+            _exit(APART_EXIT_LIMITS);
         fd = 3;
     }
     if (close_range(4, ~0U, 0) < 0) {
@@ -127,7 +122,7 @@ static void child_write(int fd, const void *bytes, size_t n)
         ssize_t w = write(fd, p, n);
 
         if (w < 0 && errno != EINTR)
-            _exit(CHILD_EXIT_LIMITS);
+            _exit(APART_EXIT_LIMITS);
         if (w > 0) {
             p += w;
             n -= (size_t)w;
@@ -135,7 +130,7 @@ static void child_write(int fd, const void *bytes, size_t n)
     }
 }
 
-static _Noreturn void child_main(const struct child_task *task, int fd, pid_t parent)
+static _Noreturn void child_main(const struct apart_task *task, int fd, pid_t parent)
 {
     struct err_text et = {.text = ""};
     struct record rec;
@@ -146,16 +141,17 @@ static _Noreturn void child_main(const struct child_task *task, int fd, pid_t pa
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) /* it died before the line above */
-        _exit(CHILD_EXIT_LIMITS);
+        _exit(APART_EXIT_LIMITS);
     child_signals();
     fd = child_descriptors(fd);
     mapped = mapped_bytes();
     if (!mapped)
-        _exit(CHILD_EXIT_LIMITS);
+        _exit(APART_EXIT_LIMITS);
     limit_set(RLIMIT_CORE, 0, 0);
-    limit_set(RLIMIT_AS, mapped + CHILD_MEMORY_BYTES, mapped + CHILD_MEMORY_BYTES);
-    limit_set(RLIMIT_CPU, CHILD_CPU_S, CHILD_CPU_S + 1);
-    shim_child_prepare();
+    limit_set(RLIMIT_AS, mapped + task->memory_bytes, mapped + task->memory_bytes);
+    limit_set(RLIMIT_CPU, (rlim_t)task->cpu_s, (rlim_t)task->cpu_s + 1);
+    if (task->prepare)
+        task->prepare();
 
     e = task->work(task->arg, &bytes, &n, &et);
     CHECK(e || n <= task->answer_max);
@@ -163,7 +159,7 @@ static _Noreturn void child_main(const struct child_task *task, int fd, pid_t pa
     rec.n = (uint32_t)(e ? strlen(et.text) : n);
     child_write(fd, &rec, sizeof rec);
     child_write(fd, e ? et.text : bytes, rec.n);
-    _exit(CHILD_EXIT_DONE);
+    _exit(APART_EXIT_DONE);
 }
 
 /* Parent: n bytes before the deadline. False with *timed_out set, or at the end of the pipe. */
@@ -206,10 +202,10 @@ struct answer {
 };
 
 /* Parent: reads one record. True when it is whole. */
-static bool record_read(const struct child_task *task, int fd, struct answer *a,
+static bool record_read(const struct apart_task *task, int fd, struct answer *a,
                         struct err_text *et)
 {
-    int64_t deadline = clock_us() + (int64_t)CHILD_WALL_MS * 1000;
+    int64_t deadline = clock_us() + (int64_t)task->cpu_s * WALL_MS_PER_CPU_S * 1000;
     struct record rec;
     char *bytes;
 
@@ -241,25 +237,27 @@ static bool record_read(const struct child_task *task, int fd, struct answer *a,
 }
 
 /* The sentence for a child that ended without a record. */
-static enum err death_explain(const char *what, int status, bool timed_out, struct err_text *et)
+static enum err death_explain(const struct apart_task *task, int status, bool timed_out,
+                              struct err_text *et)
 {
+    const char *what = task->what;
     int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 
     if (timed_out || sig == SIGXCPU || sig == SIGKILL)
         return err_set(et, ERR_LIMIT, "%s was stopped: it ran for more than %d s (does it loop?)",
-                       what, CHILD_CPU_S);
-    if (code == CHILD_EXIT_MEMORY)
+                       what, task->cpu_s);
+    if (code == APART_EXIT_MEMORY)
         return err_set(et, ERR_LIMIT, "%s was stopped: it needs more than %d MiB of memory", what,
-                       CHILD_MEMORY_BYTES >> 20);
+                       (int)(task->memory_bytes >> 20));
     if (sig == SIGSEGV || sig == SIGBUS)
         return err_set(et, ERR_LIMIT,
                        "%s was stopped: it nests or recurses too deep, or broke its "
                        "reader",
                        what);
-    if (code == CHILD_EXIT_ABORT || sig == SIGABRT)
+    if (code == APART_EXIT_ABORT || sig == SIGABRT)
         return err_set(et, ERR_INPUT, "%s broke its reader", what);
-    if (code == CHILD_EXIT_LIMITS)
+    if (code == APART_EXIT_LIMITS)
         return err_set(et, ERR_FILE, "%s was not read: the system refuses the limits that needs",
                        what);
     return err_set(et, ERR_LIMIT, "%s was stopped: its reader ended early", what);
@@ -267,7 +265,7 @@ static enum err death_explain(const char *what, int status, bool timed_out, stru
 
 /* Forks the child and gives the end to read from. All signals are blocked meanwhile: a handler of
  * the parent must not run in the child before child_signals. */
-static enum err child_start(const struct child_task *task, pid_t *pid, int *fd, struct err_text *et)
+static enum err child_start(const struct apart_task *task, pid_t *pid, int *fd, struct err_text *et)
 {
     sigset_t all, before;
     pid_t self = getpid();
@@ -299,7 +297,7 @@ static bool sigchld_ignored(void)
            (now.sa_handler == SIG_IGN || now.sa_flags & SA_NOCLDWAIT);
 }
 
-enum err text_child_run(const struct child_task *task, char **out, size_t *n, struct err_text *et)
+enum err apart_run(const struct apart_task *task, char **out, size_t *n, struct err_text *et)
 {
     struct answer a = {0};
     int fd = -1, status = 0;
@@ -327,7 +325,7 @@ enum err text_child_run(const struct child_task *task, char **out, size_t *n, st
         break;
     }
     if (!whole)
-        return death_explain(task->what, status, a.timed_out, et);
+        return death_explain(task, status, a.timed_out, et);
     *out = a.bytes;
     *n = a.n;
     return a.err;
