@@ -206,6 +206,9 @@ answers() {
     json trace.json "(j.traceEvents || j).length > 8"
     expect 1 run --cluster=head -p "$prompt" --temp 0 -n 8 --trace /nowhere/trace.json
     says "/nowhere/trace.json"
+    expect 0 classify --labels happy,sad --json --threads 1 "Lily cried."; cp out whole
+    expect 0 classify --labels happy,sad --json --cluster=head "Lily cried."
+    cmp -s out whole || fail "the cluster classifies otherwise: $(cat out)"
 }
 
 leaving() {
