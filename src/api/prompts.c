@@ -49,6 +49,14 @@ static bool words_add(struct building *b, const json_t *words, bool first, struc
     return true;
 }
 
+static bool prompt_fault(const struct building *b, struct fault *f)
+{
+    return fault_field(f, "prompt",
+                       "prompt must be a string, an array of tokens (whole numbers from 0 to %d), "
+                       "or an array of such",
+                       text_n_vocab(b->t) - 1);
+}
+
 static bool id_add(struct building *b, const json_t *id, struct fault *f)
 {
     json_int_t v = json_integer_value(id);
@@ -57,10 +65,7 @@ static bool id_add(struct building *b, const json_t *id, struct fault *f)
     char *bytes;
 
     if (!json_is_integer(id) || v < 0 || v >= text_n_vocab(b->t))
-        return fault_field(f, "prompt",
-                           "prompt must be a string, tokens (whole numbers from 0 to %d), or an "
-                           "array of such",
-                           text_n_vocab(b->t) - 1);
+        return prompt_fault(b, f);
     tokens_add(b, &token, 1);
     bytes = token_bytes(b->t, token, &n);
     growing_add(&b->text, bytes, n);
@@ -78,7 +83,7 @@ static bool one_read(const json_t *v, const struct text *t, struct one_prompt *o
     if (json_is_string(v))
         fine = words_add(&b, v, true, f);
     else if (!json_is_array(v))
-        fine = id_add(&b, v, f); /* which says what a prompt may be */
+        fine = prompt_fault(&b, f); /* a lone number, too: nobody means a token by it */
     for (size_t i = 0; fine && i < json_array_size(v); i++) {
         const json_t *part = json_array_get(v, i);
 

@@ -15,7 +15,7 @@ async function still(api) {
         return [m.lingua_steps_total, m.lingua_rows_decoded_total, m.lingua_rows_read_total];
     };
     const before = await steps();
-    await sleep(400);
+    await sleep(250);
     assert.deepEqual(await steps(), before);
 }
 

@@ -119,10 +119,10 @@ test('sockets', withApi({ model: chatModel(), args: ['--slots', '8'] }, async (a
 
 test('a reader that does not read', withApi({ model: chatModel(), args: ['--slots', '8'] },
     async api => {
-        // Every event carries 64 probabilities: some 6 KB for each token, so that 4000 of them are
-        // far more than the kernel's buffers and ours take.
+        // Every event carries 64 probabilities, some 6 KB, so that 1000 of them are more than the
+        // kernel's buffers and ours take.
         const lazy = JSON.stringify({ messages: [{ role: 'user', content: 'x' }], stream: true,
-            logprobs: true, top_logprobs: 64, max_tokens: 3500, ignore_eos: true, temperature: 0 });
+            logprobs: true, top_logprobs: 64, max_tokens: 1000, ignore_eos: true, temperature: 0 });
         const lazies = [0, 1].map(() => {
             const s = api.socket();
             s.pause();
@@ -136,8 +136,8 @@ test('a reader that does not read', withApi({ model: chatModel(), args: ['--slot
         for await (const e of eventsOf(r))
             n += e !== '[DONE]' && e.choices.length;
         assert.ok(n > 50, 'somebody who reads is served meanwhile');
-        await until(async () => (await api.metrics()).lingua_slots_busy === 0 ||
-            lazies.every(s => s.destroyed), 'the lazy ones\' answers are made', 60000);
+        await until(async () => (await api.metrics()).lingua_slots_busy === 0,
+            'the lazy ones\' answers are made', 60000);
         const more = api.rig.head.resident - before;
         assert.ok(more < 300 << 10, `${more} KiB more are resident`);
         await api.alive();
