@@ -119,6 +119,7 @@ static bool echo_plan(struct work *w, struct completion *c, struct fault *f)
                                    .fresh = true};
 
         echo_init(&c->echo[i], p->tokens, p->n_tokens, c->p.n_top);
+        c->echo[i].bos = p->bos;
         if (work_gen(w, &o, -1, f) < 0)
             return false;
     }

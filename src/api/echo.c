@@ -73,7 +73,7 @@ static void one_add(const struct echo *e, const struct text *t, int at, size_t *
     shape_probs_add(probs, t, &token, *offset);
     if (at == 0)
         json_array_set_new(json_object_get(probs, "token_logprobs"), 0, json_null());
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && !(at == 0 && e->bos); i++)
         *offset += ((unsigned char)piece[i] & 0xc0) != 0x80;
     free(piece);
 }

@@ -4,6 +4,7 @@
 #define LINGUA_API_ECHO_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "api/work.h"
@@ -12,6 +13,7 @@
 struct echo {
     const int32_t *tokens; /* borrowed */
     int n_tokens, n_top;
+    bool bos;               /* the first takes no room in the text */
     struct token_prob *own; /* [n_tokens]; of the first nothing is known */
     struct token_prob *top; /* [n_tokens][n_top], best first */
 };

@@ -57,6 +57,8 @@ void call_on_gone(struct call *c, void (*gone)(void *user), void *user);
 enum { CALL_ID_MAX = 48 };
 void call_id(const char *prefix, char buf[CALL_ID_MAX]);
 
+enum { HTTP_DIGITS = 9 }; /* of numbers in answers: what an f32 needs to be exact */
+
 /* Whole answers; the call is gone afterwards. http_reply takes json. */
 void http_reply(struct call *c, int status, json_t *json);
 void http_reply_bytes(struct call *c, int status, const char *type, const void *bytes, size_t n);

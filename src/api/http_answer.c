@@ -95,7 +95,7 @@ void http_reply_bytes(struct call *c, int status, const char *type, const void *
 
 void http_reply(struct call *c, int status, json_t *json)
 {
-    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(HTTP_DIGITS));
 
     CHECK(text);
     http_reply_bytes(c, status, "application/json; charset=utf-8", text, strlen(text));
@@ -182,7 +182,7 @@ void http_event(struct call *c, const char *data, size_t n)
 
 void http_event_json(struct call *c, json_t *json)
 {
-    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(HTTP_DIGITS));
 
     CHECK(text);
     http_event(c, text, strlen(text));

@@ -41,6 +41,8 @@ static bool words_add(struct building *b, const json_t *words, bool first, struc
         fault_err(f, e, et.text, false, 0);
         return false;
     }
+    if (first && n_tokens && tokens[0] == text_bos(b->t) && text_adds_bos(b->t))
+        b->out->bos = true;
     tokens_add(b, tokens, n_tokens);
     free(tokens);
     growing_add(&b->text, s, n);

@@ -15,6 +15,7 @@ enum { PROMPTS_MAX = 128 };
 struct one_prompt {
     int32_t *tokens;
     int n_tokens;
+    bool bos;   /* the first token was put in front by us: it is not in the text */
     char *text; /* as echo and `prompt` give it back */
     size_t n_text;
 };

@@ -268,7 +268,7 @@ static void judged(struct work *w)
 {
     if (!w->good || !w->answer)
         return;
-    w->bytes = json_dumps(w->answer, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    w->bytes = json_dumps(w->answer, JSON_COMPACT | JSON_REAL_PRECISION(HTTP_DIGITS));
     json_decref(w->answer);
     w->answer = NULL;
     if (!w->bytes) {

@@ -138,6 +138,10 @@ int serve_api_settle(struct serve_api *a)
 {
     int status = a->key ? key_from_argument(a) : -1;
 
+    if (status < 0 && !a->tls_cert != !a->tls_key) {
+        say("serve: HTTPS needs both a certificate and its key: --tls-cert and --tls-key");
+        status = STATUS_USAGE;
+    }
     if (status < 0)
         status = key_from_environment(a);
     if (status < 0 && a->key_file)

@@ -25,6 +25,7 @@ enum {
     MEASURE_WAIT_MS = 400,
     PAUSE_US = 1000000,
     IDLE_US = 300000,
+    METRICS_WAIT_US = 500000,
     BUSY_US = 10000000, /* under requests without a pause it is measured so often */
 };
 #define LEARN 0.7
@@ -190,9 +191,16 @@ static bool measure(const struct cluster *c, struct measured *out)
         out->token_s = (double)m->token_us / 1e6 / (double)m->n_tokens;
     if (m->n_tokens && m->busy_us > 0)
         out->tokens_per_s = (double)m->n_tokens * 1e6 / (double)m->busy_us;
+    if (m->streams > 1 &&
+        m->busy_us > 0) { /* as many as there were on the average (Little's law) */
+        int about = (int)lround(out->tokens_per_s * out->token_s);
+
+        out->streams = about < 2 ? 2 : about < m->streams ? about : m->streams;
+    }
     if (m->n_client)
         out->head_s = (double)m->client_us / 1e6 / (double)m->n_client;
-    out->has_hops = whole && m->n_home == (uint64_t)mean[0].steps;
+    /* While steps are under way not everybody has counted the same ones. */
+    out->has_hops = whole && m->n_home == (uint64_t)mean[0].steps && !core_view(c->core).n_flight;
     if (!out->has_hops)
         return true;
     for (int s = 1; s < p->n_stages; s++)
@@ -355,6 +363,8 @@ void cluster_measure_begin(struct cluster *c, int64_t now_us)
 {
     if (c->meter.n_home < TOKENS_MIN || c->measure_until_us || !is_over(c, now_us))
         return;
+    if (c->stats_asked_us && now_us - c->stats_asked_us < METRICS_WAIT_US)
+        return; /* reports for metrics are on their way: they may be older than the last step */
     c->measured_epoch = c->running.number;
     c->measure_until_us = now_us + (int64_t)MEASURE_WAIT_MS * 1000;
     cluster_ask_members(c);

@@ -35,7 +35,7 @@ static void ask_reports(struct cluster *c)
 
     worker_report(c->worker, &c->member[0].report);
     cluster_count_report(&c->member[0]);
-    if (c->stats_asked_us && now - c->stats_asked_us < ASK_EVERY_US)
+    if (c->measure_until_us || (c->stats_asked_us && now - c->stats_asked_us < ASK_EVERY_US))
         return;
     c->stats_asked_us = now;
     cluster_ask_members(c);

@@ -28,6 +28,9 @@ namespace
 const size_t depth_max = 2000;   /* llama.cpp recurses so deep */
 const double visits_max = 5e6;   /* steps of its test for left recursion */
 const double stacks_max = 20000; /* and its work at each character is up to the square of them */
+/* Where a grammar is ambiguous they multiply with each character, so what the answer may come to is
+ * much less, beside what the grammar itself says. */
+const double stacks_more = 200;
 
 struct shape_error {
     enum err e;
@@ -46,8 +49,8 @@ class Shape
             find_first((uint32_t)i);
     }
 
-    /* Throws shape_error. */
-    void check()
+    /* The most stacks that any rule begins with. Throws shape_error. */
+    double check()
     {
         double visits = 0;
 
@@ -61,6 +64,7 @@ class Shape
         for (size_t i = 0; i < nodes_.size(); i++)
             if (nodes_[i].order == 0)
                 group((uint32_t)i);
+        return widest_;
     }
 
   private:
@@ -85,6 +89,7 @@ class Shape
     std::vector<node> nodes_;
     std::vector<uint32_t> open_; /* Tarjan's stack */
     size_t n_met_ = 0;
+    double widest_ = 0;
 
     static bool ends(const llama_grammar_element &e)
     {
@@ -228,6 +233,7 @@ class Shape
             nodes_[open_[i]].open = false;
         }
         open_.resize(at);
+        widest_ = std::max(widest_, stacks);
         if (stacks > stacks_max)
             throw shape_error{ERR_LIMIT, root, "a rule can begin in too many ways"};
     }
@@ -344,7 +350,7 @@ std::string name_of(const llama_grammar_parser &p, uint32_t rule)
     return "?";
 }
 
-enum err rules_check(const llama_grammar_parser &p, struct err_text *et)
+enum err rules_check(const llama_grammar_parser &p, double *widest, struct err_text *et)
 {
     if (p.symbol_ids.find("root") == p.symbol_ids.end())
         return err_set(et, ERR_INPUT, "grammar has no rule named root to begin with");
@@ -353,7 +359,7 @@ enum err rules_check(const llama_grammar_parser &p, struct err_text *et)
             return err_set(et, ERR_INPUT, "grammar uses the rule %.100s but does not define it",
                            s.first.c_str());
     try {
-        Shape(p.rules).check();
+        *widest = Shape(p.rules).check();
     } catch (const shape_error &e) {
         return err_set(et, e.e, "grammar, rule %.100s: %s", name_of(p, e.rule).c_str(), e.what);
     }
@@ -361,7 +367,8 @@ enum err rules_check(const llama_grammar_parser &p, struct err_text *et)
 }
 
 enum err grammar_read(const llama_vocab *vocab, const char *text,
-                      std::unique_ptr<llama_grammar, grammar_free> &out, struct err_text *et)
+                      std::unique_ptr<llama_grammar, grammar_free> &out, double *widest,
+                      struct err_text *et)
 {
     llama_grammar_parser p(vocab);
     const char *at = space_skip(text);
@@ -376,7 +383,7 @@ enum err grammar_read(const llama_vocab *vocab, const char *text,
             return syntax_error(text, at, x.what(), et);
         }
     }
-    e = rules_check(p, et);
+    e = rules_check(p, widest, et);
     if (e)
         return e;
     auto rules = p.c_rules();
@@ -391,6 +398,7 @@ struct shim_grammar {
     std::unique_ptr<llama_grammar, grammar_free> g;
     std::vector<trigger> triggers;
     std::string begin; /* what is still to be generated first */
+    double widest = 0; /* stacks it may begin with */
     bool waiting = false;
     /* While waiting: the end of the answer, the tokens it is made of with their places in it, and
      * the tokens refused at this place. */
@@ -486,7 +494,7 @@ extern "C" enum err shim_grammar_new(const struct llama_vocab *vocab, const stru
         s->vocab = vocab;
         s->waiting = g->lazy;
         s->begin = g->begin && !g->lazy ? g->begin : "";
-        enum err e = grammar_read(vocab, g->text, s->g, et);
+        enum err e = grammar_read(vocab, g->text, s->g, &s->widest, et);
         if (e)
             return e;
         for (int i = 0; g->lazy && i < g->n_triggers; i++) {
@@ -522,6 +530,7 @@ extern "C" struct shim_grammar *shim_grammar_clone(const struct shim_grammar *g)
         s->g.reset(llama_grammar_clone_impl(*g->g));
         s->triggers = g->triggers;
         s->waiting = g->waiting;
+        s->widest = g->widest;
         s->begin = g->begin;
         s->buffer = g->buffer;
         s->tokens = g->tokens;
@@ -630,11 +639,10 @@ extern "C" enum err shim_grammar_accept(struct shim_grammar *g, int32_t token, s
             llama_grammar_accept_impl(*g->g, token);
         if (!g->begin.empty())
             g->begin.erase(0, piece_of(g->vocab, token).size());
-        if ((double)g->g->stacks.size() > stacks_max)
+        if ((double)g->g->stacks.size() > stacks_more + 2 * g->widest)
             return err_set(et, ERR_LIMIT,
-                           "the grammar is too ambiguous: the answer so far matches it in more "
-                           "than %.0f ways",
-                           stacks_max);
+                           "the grammar is too ambiguous: the answer so far matches it in %zu ways",
+                           g->g->stacks.size());
         return ERR_NONE;
     });
 }

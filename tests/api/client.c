@@ -83,20 +83,28 @@ void client_say(struct client *c, const char *text)
     client_send(c, text, strlen(text));
 }
 
-static bool has(const struct client *c, const char *text)
+/* Looks at what has come since *from, which it moves on. */
+static bool has(const struct client *c, const char *text, size_t *from)
 {
-    return memmem(c->in, c->n, text, strlen(text));
+    size_t n = strlen(text);
+    bool there = memmem(c->in + *from, c->n - *from, text, n);
+
+    if (!there)
+        *from = c->n > n ? c->n - n : 0;
+    return there;
 }
 
 bool client_wait(struct client *c, const char *text)
 {
     int64_t until = clock_us() + PATIENCE_US;
+    size_t from = 0;
+    bool there;
 
-    while (!has(c, text) && !c->ended && clock_us() < until) {
+    while (!(there = has(c, text, &from)) && !c->ended && clock_us() < until) {
         turn(c->base);
         take(c);
     }
-    return has(c, text);
+    return there || has(c, text, &from);
 }
 
 bool client_wait_end(struct client *c)

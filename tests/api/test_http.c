@@ -203,8 +203,6 @@ static void test_large_body(void **state)
     client_send(&c, body, N);
     assert_true(client_wait(&c, "xxx"));
     assert_int_equal(r.n_body, N);
-    while (c.n < N && client_wait(&c, "never"))
-        ;
     client_close(&c);
     free(body);
     rig_close(&r);
@@ -492,7 +490,7 @@ static void test_half_close(void **state)
 /* A client that does not read: the text is kept and comes when it reads. */
 static void test_slow_reader(void **state)
 {
-    enum { EVENTS = 400, SIZE = 64 << 10 };
+    enum { EVENTS = 200, SIZE = 64 << 10 };
     struct rig r;
     struct client c;
     char *data = mem_alloc(SIZE);

@@ -190,6 +190,48 @@ static void test_metrics_route(void **state)
     free(page);
 }
 
+/* docs/api.md tells of every route in the table of api.c, and of no other. */
+static char *file_text(const char *name)
+{
+    char *path = mem_printf("%s/%s", SOURCES, name), *text = mem_zalloc(1 << 20, 1);
+    FILE *f = fopen(path, "rb");
+
+    assert_non_null(f);
+    assert_true(fread(text, 1, (1 << 20) - 1, f) > 100);
+    fclose(f);
+    free(path);
+    return text;
+}
+
+static void test_documented(void **state)
+{
+    char *table = file_text("src/api/api.c"), *docs = file_text("docs/api.md");
+    char quoted[128];
+    int n = 0;
+
+    for (const char *s = table; (s = strstr(s, "    {\"/")); n++) {
+        size_t len = strcspn(s += 6, "\"");
+
+        /* "/v1/models/" stands for all below it: `/v1/models/ID`. */
+        snprintf(quoted, sizeof quoted, s[len - 1] == '/' ? "`%.*sID`" : "`%.*s`", (int)len, s);
+        if (!strstr(docs, quoted))
+            fail_msg("docs/api.md says nothing of %s", quoted);
+    }
+    assert_true(n > 15);
+    *strstr(docs, "## The server") = '\0'; /* the table of routes alone */
+    for (const char *s = docs; (s = strstr(s, "`/")); n--) {
+        size_t len = strcspn(s += 1, "`");
+
+        len -= len > 2 && memcmp(s + len - 3, "/ID", 3) == 0 ? 2 : 0;
+        snprintf(quoted, sizeof quoted, "{\"%.*s\"", (int)len, s);
+        if (!strstr(table, quoted))
+            fail_msg("docs/api.md tells of %s, which is no route", quoted);
+    }
+    assert_int_equal(n, 0);
+    free(table);
+    free(docs);
+}
+
 /* ---- tokens ---- */
 
 static void test_tokenize(void **state)
@@ -471,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slots, set, clear),
         cmocka_unit_test_setup_teardown(test_props, set, clear),
         cmocka_unit_test_setup_teardown(test_metrics_route, set, clear),
+        cmocka_unit_test(test_documented),
         cmocka_unit_test_setup_teardown(test_tokenize, set, clear),
         cmocka_unit_test_setup_teardown(test_tokens_refused, set, clear),
         cmocka_unit_test_setup_teardown(test_template, set, clear),

@@ -708,6 +708,77 @@ static void test_ambiguous(void **state)
     text_close(t);
 }
 
+static uint32_t dice(uint32_t *r, uint32_t n)
+{
+    *r = *r * 1664525u + 1013904223u;
+    return (*r >> 10) % n;
+}
+
+/* A few items, sound in form; what they mean together is left to chance. */
+static void items_add(char *g, uint32_t *r, int depth)
+{
+    static const char *const items[] = {"a",       "b",    "c",          "root", "\"x\"",
+                                        "[a-z]",   ".",    "\"hello\"",  "\"\"", "<|im_end|>",
+                                        "!<[40]>", "[^x]", "\"\\u00e9\""};
+    static const char *const marks[] = {"", "", "", "", "?", "*", "+", "{2}", "{0,3}", "{1,}"};
+    int n = 1 + (int)dice(r, 3);
+
+    for (int i = 0; i < n; i++) {
+        if (depth > 0 && dice(r, 4) == 0) {
+            strcat(g, "(");
+            items_add(g, r, depth - 1);
+            strcat(g, ")");
+        } else {
+            strcat(g, items[dice(r, ARRAY_LEN(items))]);
+        }
+        strcat(g, marks[dice(r, ARRAY_LEN(marks))]);
+        strcat(g, dice(r, 4) ? " " : " | ");
+    }
+    strcat(g, "\"y\"");
+}
+
+/* Grammars at random, some of them damaged: each is refused with a sentence, or holds. */
+static void test_random_grammars(void **state)
+{
+    struct text *t = tiny();
+    uint32_t r = 1;
+    int n_good = 0;
+
+    for (uint32_t seed = 0; seed < 4000; seed++) {
+        static const char *const rules[] = {"root ::= ", "\na ::= ", "\nb ::= ", "\nc ::= "};
+        struct sampling s = {.temp = 1, .top_p = 1, .seed = seed};
+        char *g = mem_zalloc(4096, 1);
+        struct err_text et = {{0}};
+        struct sampler *p;
+
+        for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+            strcat(g, rules[i]);
+            items_add(g, &r, 2);
+        }
+        if (seed % 4 == 0)
+            g[dice(&r, (uint32_t)strlen(g))] = "\"()[]{}|*\\<\n\xf0"[dice(&r, 13)];
+        s.grammar.text = g;
+        if (sampler_open(t, &s, &p, &et)) {
+            assert_true(strlen(et.text) > 20);
+            assert_null(strchr(et.text, '\n'));
+        } else {
+            float *l = logits_random(t, seed);
+            int32_t id = 0;
+
+            n_good++;
+            for (int i = 0; i < 8 && !text_is_end(t, id); i++)
+                if (sampler_pick(p, l, &id, NULL, 0, NULL, &et))
+                    break;
+            free(l);
+            sampler_free(p);
+        }
+        free(g);
+    }
+    print_message("    %d of 4000 can be read\n", n_good);
+    assert_true(n_good > 500);
+    text_close(t);
+}
+
 /* ---- JSON from logits at random ---- */
 
 static const struct schema {
@@ -831,6 +902,7 @@ int main(void)
         cmocka_unit_test(test_hostile_grammars),
         cmocka_unit_test(test_long_chain),
         cmocka_unit_test(test_ambiguous),
+        cmocka_unit_test(test_random_grammars),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_json_vocabs),
     };
