@@ -10,7 +10,9 @@ endif()
 
 # The engine is always built with the system's default compilers, whichever lingua itself is built with: its bits must not depend on
 # a check build's choice. A cross build has no choice: its toolchain's compilers, and never this machine's CPU.
-file(SHA256 ${CMAKE_SOURCE_DIR}/package-lock.json hash_lock)
+file(READ ${CMAKE_SOURCE_DIR}/package-lock.json lock)
+string(REGEX MATCH "\"node_modules/llama.rn\": {[^}]*}" lock "${lock}") # other packages are not its business
+string(SHA256 hash_lock "${lock}")
 file(SHA256 ${CMAKE_SOURCE_DIR}/cmake/engine/CMakeLists.txt hash_rules)
 set(engine_cc cc)
 set(engine_target -DCMAKE_C_COMPILER=cc -DCMAKE_CXX_COMPILER=c++)
