@@ -36,7 +36,7 @@ void serve_api_options(struct serve_api *a, struct option_spec out[SERVE_API_OPT
          "the model's name in the API's answers (default: the file's)"},
         {"pooling", 0, OPTION_CHOICE, &a->pooling, 0, 0, poolings, "auto|mean|cls|last",
          "how embeddings are made of rows (default: as the file says)"},
-        {"queue", 0, OPTION_WHOLE, &a->queue, 1, 65536, NULL, "N",
+        {"queue", 0, OPTION_WHOLE, &a->queue, 1, 768, NULL, "N",
          "requests that may wait for a slot (default: 256)"},
     };
 

@@ -130,7 +130,7 @@ struct core_opts {
     int n_slots, n_ctx, n_rows_max;
     uint8_t tag_key[16]; /* random; of the SipHash-2-4 that makes prefix tags */
     int n_vocab;         /* 0: tokens are only checked not to be negative */
-    int n_queue_max;     /* streams that may wait for a slot; 0 = CORE_STREAMS_MAX - n_slots */
+    int n_queue_max; /* streams that may wait for a slot; 0 = CORE_STREAMS_MAX - n_slots, which is the most */
 };
 
 enum core_event_kind {

@@ -102,8 +102,10 @@ static int n_waiting(const struct core *c)
 
 int stream_room(const struct core *c)
 {
-    int max = c->opts.n_queue_max ? c->opts.n_queue_max : CORE_STREAMS_MAX - c->opts.n_slots;
+    int max = CORE_STREAMS_MAX - c->opts.n_slots;
 
+    if (c->opts.n_queue_max && c->opts.n_queue_max < max)
+        max = c->opts.n_queue_max;
     return max - n_waiting(c);
 }
 
