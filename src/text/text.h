@@ -138,7 +138,8 @@ struct token_prob {
  * Applied in llama.cpp's order: bias, penalties, top-k, top-p, min-p, temperature; the grammar is
  * asked about the choice first and masks all tokens only when it refuses that one (FACTS: masking a
  * large vocabulary costs 20 ms). own and top[n_top] (best first) may be NULL / 0. ERR_INPUT: the
- * grammar allows no token at all. */
+ * grammar allows no token at all; ERR_LIMIT: it matches the answer in too many ways to go on. After
+ * an error the sampler is only to be freed. */
 MUST_CHECK enum err sampler_pick(struct sampler *s, const float *logits, int32_t *token,
                                  struct token_prob *own, int n_top, struct token_prob *top,
                                  struct err_text *et);

@@ -744,7 +744,7 @@ static void test_random_grammars(void **state)
     uint32_t r = 1;
     int n_good = 0;
 
-    for (uint32_t seed = 0; seed < 4000; seed++) {
+    for (uint32_t seed = 0; seed < 1000; seed++) {
         static const char *const rules[] = {"root ::= ", "\na ::= ", "\nb ::= ", "\nc ::= "};
         struct sampling s = {.temp = 1, .top_p = 1, .seed = seed};
         char *g = mem_zalloc(4096, 1);
@@ -774,8 +774,8 @@ static void test_random_grammars(void **state)
         }
         free(g);
     }
-    print_message("    %d of 4000 can be read\n", n_good);
-    assert_true(n_good > 500);
+    print_message("    %d of 1000 can be read\n", n_good);
+    assert_true(n_good > 100);
     text_close(t);
 }
 
