@@ -232,12 +232,13 @@ enum trigger_kind kind_of(common_grammar_trigger_type type)
 }
 
 /* What shim_parser_new reads. */
-std::string parser_text(const common_chat_params &p)
+std::string parser_text(const common_chat_params &p, const struct chat_ask *ask)
 {
     json j = {
         {"format", (int)p.format},
         {"prefix", p.generation_prompt},
         {"parser", p.parser},
+        {"one_call", !ask->parallel_calls},
     };
     return j.dump(-1, ' ', true, json::error_handler_t::replace);
 }
@@ -250,8 +251,8 @@ void grammar_check(const std::string &grammar)
                                        " KiB; make them smaller"};
 }
 
-std::string form_of(const common_chat_params &p, const std::string &grammar,
-                    const std::string &prefix, const std::string &begin)
+std::string form_of(const common_chat_params &p, const struct chat_ask *ask,
+                    const std::string &grammar, const std::string &prefix, const std::string &begin)
 {
     Writer w;
 
@@ -270,7 +271,7 @@ std::string form_of(const common_chat_params &p, const std::string &grammar,
     w.number(p.additional_stops.size());
     for (const auto &s : p.additional_stops)
         w.text(s);
-    w.text(parser_text(p));
+    w.text(parser_text(p, ask));
     return std::move(w.out);
 }
 
@@ -298,18 +299,18 @@ std::string answer_to(const struct text *t, const struct chat_ask *ask)
             throw complaint{ERR_UNSUPPORTED,
                             "a tool call is required, but the model's chat template does not say "
                             "how this model calls tools; leave out tool_choice"};
-        return form_of(p, ask->grammar ? ask->grammar : "", "", "");
+        return form_of(p, ask, ask->grammar ? ask->grammar : "", "", "");
     }
     if (p.grammar_lazy && p.grammar.size() > GRAMMAR_BYTES_MAX) {
         /* Many tools: the model may call them as it was taught, unaided. */
         p.grammar_lazy = false;
         p.grammar_triggers.clear();
-        return form_of(p, "", "", "");
+        return form_of(p, ask, "", "", "");
     }
     bool begins = required && in.json_schema.empty() && !p.grammar_lazy &&
                   !(p.supports_thinking && in.enable_thinking);
     /* A template's grammar begins with what its prompt ends with. */
-    return form_of(p, p.grammar, p.grammar_lazy ? "" : p.generation_prompt,
+    return form_of(p, ask, p.grammar, p.grammar_lazy ? "" : p.generation_prompt,
                    begins ? call_begin(tmpls.get(), in) : "");
 }
 

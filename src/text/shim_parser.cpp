@@ -18,6 +18,7 @@ extern "C" {
 struct shim_parser {
     common_chat_parser_params params;
     std::string text;
+    bool one_call = false; /* grammars of some templates allow several whatever was asked for */
     size_t n_brackets = 0; /* [ and { in text: the parser recurses no deeper */
     common_chat_msg now;   /* what the deltas given so far amount to */
     std::vector<std::string> ids;
@@ -109,6 +110,8 @@ bool message_of(struct shim_parser *p, bool final, common_chat_msg &msg)
      * it. */
     if (!final && !msg.tool_calls.empty() && msg.tool_calls.back().arguments.empty())
         msg.tool_calls.pop_back();
+    if (p->one_call && msg.tool_calls.size() > 1)
+        msg.tool_calls.resize(1);
     msg.set_tool_call_ids(p->ids, call_id);
     return true;
 }
@@ -146,6 +149,7 @@ extern "C" enum err shim_parser_new(const char *parser, struct shim_parser **out
             return err_set(et, ERR_INPUT, "the chat's parser is of no known format");
         p->params.format = (common_chat_format)format;
         p->params.generation_prompt = j.at("prefix");
+        p->one_call = j.at("one_call");
         p->params.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
         if (!arena.empty())
             p->params.parser.load(arena);
