@@ -45,8 +45,14 @@ for (const file of files)
             assert.equal(wrong(args, JSON.parse(text)), '', text);
             const b = await api.get('/v1/chat/completions', { ...usual, seed, tools,
                 tool_choice: 'required' });
-            assert.equal(b.choices[0].finish_reason, 'tool_calls');
-            for (const { function: f } of b.choices[0].message.tool_calls)
+            // Noise may go on calling until its tokens are used up, in the middle of a call.
+            const calls = b.choices[0].message.tool_calls;
+            if (b.choices[0].finish_reason === 'length')
+                calls.pop();
+            else
+                assert.equal(b.choices[0].finish_reason, 'tool_calls');
+            assert.ok(calls.length > 0);
+            for (const { function: f } of calls)
                 assert.equal(wrong(args, JSON.parse(f.arguments)), '', f.arguments);
         }
     })(t));
