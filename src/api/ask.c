@@ -128,6 +128,7 @@ static bool tool_check(const json_t *tool, int i, struct fault *f)
     const char *type = json_string_value(json_object_get(tool, "type")), *name = tool_name(tool);
     const json_t *schema = json_object_get(json_object_get(tool, "function"), "parameters");
     char param[FIELD_MAX], *text;
+    bool fine;
 
     snprintf(param, sizeof param, "tools[%d].type", i);
     if (!type || strcmp(type, "function") != 0)
@@ -141,8 +142,9 @@ static bool tool_check(const json_t *tool, int i, struct fault *f)
     if (!json_is_object(schema))
         return fault_field(f, param, "%s must be a JSON schema: an object", param);
     text = ask_schema_text(schema, param, f);
+    fine = text;
     free(text);
-    return text;
+    return fine;
 }
 
 static bool choice_read(const json_t *body, const char **word, const char **function,

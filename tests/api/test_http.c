@@ -116,7 +116,7 @@ static void test_split(void **state)
 {
     static const char request[] =
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -135,7 +135,7 @@ static void test_split(void **state)
 
 static void test_keep_alive_and_pipelined(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -156,7 +156,7 @@ static void test_keep_alive_and_pipelined(void **state)
 /* The second request comes while the first still waits for its answer. */
 static void test_pipelined_behind_a_slow_one(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -176,7 +176,7 @@ static void test_pipelined_behind_a_slow_one(void **state)
 
 static void test_chunked_body(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -192,7 +192,7 @@ static void test_chunked_body(void **state)
 static void test_large_body(void **state)
 {
     enum { N = 3 << 20 };
-    struct rig r;
+    struct rig r = {0};
     struct client c;
     char *body = mem_alloc(N);
 
@@ -210,7 +210,7 @@ static void test_large_body(void **state)
 
 static void test_body_too_large(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -235,7 +235,7 @@ static void test_body_too_large(void **state)
 static void test_header_flood(void **state)
 {
     char line[1024];
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -274,7 +274,7 @@ static void test_rubbish(void **state)
         "GET /%00 HTTP/1.1\r\n\r\n",
         "FLY /echo HTTP/1.1\r\n\r\n",
     };
-    struct rig r;
+    struct rig r = {0};
 
     rig_open(&r, NULL);
     for (size_t i = 0; i < sizeof rubbish / sizeof *rubbish; i++) {
@@ -301,7 +301,7 @@ static void ask(struct rig *r, struct client *c, const char *request)
 
 static void test_refusals(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -332,7 +332,7 @@ static void test_keys(void **state)
 {
     static const char *const keys[] = {"sesame", "open"};
     const struct api_opts opts = {.keys = keys, .n_keys = 2};
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, &opts);
@@ -364,7 +364,7 @@ static void test_keys(void **state)
 static void test_origins(void **state)
 {
     const struct api_opts opts = {.cors = "http://page.test"};
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -397,7 +397,7 @@ static void test_origins(void **state)
 
 static void test_stream(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -421,7 +421,7 @@ static void test_stream(void **state)
 
 static void test_stream_to_an_old_client(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -436,7 +436,7 @@ static void test_stream_to_an_old_client(void **state)
 
 static void test_gone_while_waiting(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -451,7 +451,7 @@ static void test_gone_while_waiting(void **state)
 
 static void test_gone_in_a_stream(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -466,7 +466,7 @@ static void test_gone_in_a_stream(void **state)
  * answer is on its way already. */
 static void test_half_close(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
@@ -491,7 +491,7 @@ static void test_half_close(void **state)
 static void test_slow_reader(void **state)
 {
     enum { EVENTS = 200, SIZE = 64 << 10 };
-    struct rig r;
+    struct rig r = {0};
     struct client c;
     char *data = mem_alloc(SIZE);
     struct http_stats stats;
@@ -518,7 +518,7 @@ static void test_slow_reader(void **state)
 
 static void test_close_with_calls_open(void **state)
 {
-    struct rig r;
+    struct rig r = {0};
     struct client c, idle;
 
     rig_open(&r, NULL);
@@ -536,7 +536,7 @@ static void test_close_with_calls_open(void **state)
 static void test_many_connections(void **state)
 {
     enum { MORE = API_CONNECTIONS_MAX + 3 };
-    struct rig r;
+    struct rig r = {0};
     struct client *c = mem_zalloc(MORE, sizeof *c);
     struct http_stats stats;
 
@@ -572,7 +572,7 @@ static void test_port_in_use(void **state)
 {
     const struct http_table table = {routes, 1, NULL, NULL};
     struct api_opts opts = {0};
-    struct rig r;
+    struct rig r = {0};
     struct http *second;
     struct err_text et;
 

@@ -381,7 +381,7 @@ static void prompt_borrow(struct bytes *to, const struct bytes *from)
 static void forms_open(void)
 {
     struct err_text et;
-    char *text;
+    char *text, *caps;
 
     record(NULL, &plain_form);
     record(
@@ -395,8 +395,8 @@ static void forms_open(void)
                               &text, &et) == ERR_NONE);
     free(text);
     recording = &other_form;
-    CHECK(chat_caps(vocabulary, &text, &et) == ERR_NONE);
-    free(text);
+    CHECK(chat_caps(vocabulary, &caps, &et) == ERR_NONE);
+    free(caps);
     recording = NULL;
 }
 

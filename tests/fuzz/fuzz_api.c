@@ -250,8 +250,8 @@ static void run(const uint8_t *data, size_t size)
     for (int turn = 0; clients_look(turn) > 0; turn++)
         /* Nobody may wait for what never comes. */
         CHECK(world_turn());
-    while (a->n_works > 0) {
-        CHECK(n_left++ < TURNS_LEFT_MAX);
+    for (; a->n_works > 0; n_left++) {
+        CHECK(n_left < TURNS_LEFT_MAX);
         CHECK(world_turn());
     }
     CHECK(a->n_refs == 1);
