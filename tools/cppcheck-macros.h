@@ -1,5 +1,5 @@
 /* What cppcheck must know of macros in system headers, which it does not read. */
-#define json_array_foreach(a, i, v) for (i = 0; (v = json_array_get(a, i)); i++)
+#define json_array_foreach(a, i, v)  for (i = 0; (v = json_array_get(a, i)); i++)
 #define json_object_foreach(o, k, v) for (k = first(o); (v = json_object_get(o, k)); k = next(k))
 #define TAILQ_HEAD(name, type)                                                                     \
     struct name {                                                                                  \
