@@ -17,13 +17,13 @@
 #include "cli/say.h"
 #include "head/plan_json.h"
 #include "head/remote.h"
+#include "wire/step.h"
 
 enum {
     PROMPT_DEFAULT = 256,
     SLOTS_DEFAULT = 4,      /* as lingua serve has them, */
     CTX_DEFAULT_MAX = 4096, /* and this, */
-    ROWS_MAX = 128,         /* and its chunks; */
-    GROUP_MAX = 1,          /* a head's step carries one sequence so far */
+    ROWS_MAX = 128,         /* and its chunks */
 };
 
 struct plan_command {
@@ -178,7 +178,7 @@ static enum err paper_open(struct paper *w, const struct plan_command *c, const 
     place_describe(w->model, &w->classes, &opts, &w->p, w->modules);
     w->p.want_private = c->private;
     w->p.concurrency = c->concurrency ? (int)c->concurrency : 1;
-    w->p.group_max = GROUP_MAX;
+    w->p.group_max = STEP_DECODE_ROWS;
     w->p.prompt = c->prompt                     ? (int)c->prompt
                   : opts.n_ctx > PROMPT_DEFAULT ? PROMPT_DEFAULT
                                                 : opts.n_ctx / 2;

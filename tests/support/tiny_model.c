@@ -33,9 +33,12 @@ struct spec {
     const char *name, *arch;
     int n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_rot, n_ff, n_experts, n_vocab;
     unsigned flags;
-    /* NULL: tiny_put_vocab */
-    void (*put_vocab)(struct gguf_context *gguf, int n_vocab, const void *arg);
-    const void *put_arg;
+};
+
+/* Whose vocabulary a model gets. */
+struct words {
+    void (*put)(struct gguf_context *gguf, int n_vocab, const void *arg);
+    const void *arg;
 };
 
 /* Vocabularies that are no multiple of 8 or 4 keep the output out of the repacked kernels. */
@@ -397,10 +400,6 @@ static void put_keys(struct gguf_context *g, enum tiny_variant v, const struct s
         gguf_set_val_u32(g, key(s, "expert_used_count"), 2);
     }
     put_family_keys(g, v);
-    if (s->put_vocab)
-        s->put_vocab(g, s->n_vocab, s->put_arg);
-    else
-        tiny_put_vocab(g, s->n_vocab);
 }
 
 void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint64_t seed)
@@ -408,8 +407,9 @@ void tiny_write(const char *path, enum tiny_variant v, enum ggml_type type, uint
     tiny_write_layers(path, v, type, seed, specs[v].n_layers);
 }
 
+/* words: NULL for the usual ones. */
 static void write_spec(const char *path, enum tiny_variant v, struct spec spec, enum ggml_type type,
-                       uint64_t seed)
+                       uint64_t seed, const struct words *words)
 {
     struct writer w = {
         .gguf = gguf_init_empty(),
@@ -420,6 +420,10 @@ static void write_spec(const char *path, enum tiny_variant v, struct spec spec, 
     };
 
     put_keys(w.gguf, v, &spec);
+    if (words)
+        words->put(w.gguf, spec.n_vocab, words->arg);
+    else
+        tiny_put_vocab(w.gguf, spec.n_vocab);
     put_tensors(&w);
     if (!gguf_write_to_file(w.gguf, path, false))
         die("cannot write", path);
@@ -433,7 +437,7 @@ void tiny_write_layers(const char *path, enum tiny_variant v, enum ggml_type typ
     struct spec spec = specs[v];
 
     spec.n_layers = n_layers;
-    write_spec(path, v, spec, type, seed);
+    write_spec(path, v, spec, type, seed, NULL);
 }
 
 void tiny_write_vocab(const char *path, enum tiny_variant v, enum ggml_type type, int n_vocab,
@@ -443,9 +447,7 @@ void tiny_write_vocab(const char *path, enum tiny_variant v, enum ggml_type type
     struct spec spec = specs[v];
 
     spec.n_vocab = n_vocab;
-    spec.put_vocab = put;
-    spec.put_arg = arg;
-    write_spec(path, v, spec, type, 1);
+    write_spec(path, v, spec, type, 1, &(struct words){put, arg});
 }
 
 static const struct tiny_edit *edit_of(const struct tiny_edit *edits, int n, const char *name)
