@@ -261,6 +261,7 @@ static struct core_pace pace_of(const struct draft *d, const struct placement *f
     pace.k = of.k;
     memcpy(pace.step_s, of.step_s, sizeof pace.step_s);
     pace.row_s = of.row_s;
+    pace.latency_s = of.latency_s;
     return pace;
 }
 

@@ -31,9 +31,9 @@
  * the others.
  *
  * Steps (core_batch.c): numbered from 1 within the epoch, none left out. One carries rows of many:
- *   1. The decode rows of one group: k groups are under way at once (the plan's k, or one per
- *      stage), so that with n streams decoding a group is ceil(n / k) rows. A group that is not
- *      full waits CORE_HOLD_US for those whose token is just being sampled, so that groups do not
+ *   1. The decode rows of one group: k groups are under way at once (as many as give the
+ *      shortest round by struct core_pace; without it one per stage), so that with n streams decoding a group is ceil(n / k) rows. A group that is not
+ *      full waits a little (CORE_HOLD_US) for those whose token is just being sampled, so that groups do not
  *      crumble into single rows.
  *   2. Rows of prompts, which fill the step up to what struct core_pace allows: as many as make it
  *      take no longer than PACE_STRETCH times what the decode rows alone take, and up to n_rows_max
@@ -106,13 +106,16 @@ struct core_pace {
     int k;                      /* groups under way; 0 = one per stage */
     double step_s[PACE_POINTS]; /* at 1, 2, 4, 8, 16 rows */
     double row_s;               /* each row beyond 16 */
+    double latency_s;           /* once round for one row, hops and all */
 };
 
 enum {
     CORE_MEMBERS_MAX = PLAN_DEVICES_MAX,
     CORE_STREAMS_MAX = 1024, /* waiting and under way */
     CORE_DECODE_ROWS = 2,    /* an ask of so many rows decodes */
-    CORE_HOLD_US = 3000,
+    CORE_HOLD_US = 3000, /* or, where it is more, a step's time on the slowest stage over SHARE */
+    CORE_HOLD_SHARE = 4,
+    CORE_HOLD_MAX_US = 50000,
     CORE_STREAM_TRIES_MAX = 3,
     CORE_CLIENTS_MAX = 64,
     CORE_ASKS_MAX = 64, /* of one client, unanswered */

@@ -5,8 +5,9 @@
 #include "base/check.h"
 #include "head/core_impl.h"
 
-/* A step that also reads may take so much longer than one that only decodes. */
-#define PACE_STRETCH 1.5
+/* A step that also reads may take so much longer than one that only decodes, by the plan's costs. On
+ * throttled devices eight rows took longer than those say; 1.5 made tokens wait 2.3 times as long. */
+#define PACE_STRETCH 1.25
 
 enum { KERNEL_ROWS = 4 }; /* matrix kernels work on so many rows at once */
 
@@ -22,6 +23,7 @@ enum { CANDIDATES_MAX = CORE_CLIENTS_MAX + WIRE_SLOTS_MAX };
 struct crowd {
     int n, n_ready;  /* candidates; of these, how many decode */
     int n_decoding;  /* all that decode now, under way, resting or ready */
+    int n_groups;    /* they are to be */
     int n_resting;   /* of these, whose token is being made, and has not been for too long */
     int64_t hold_us; /* until when the last of them is waited for */
     struct candidate list[CANDIDATES_MAX];
@@ -29,14 +31,27 @@ struct crowd {
 
 /* ---- who is there ---- */
 
+/* How long a token may be in the making for its group to wait: some milliseconds, or, where steps
+ * are long (and so the head may be slow, too), a part of one. */
+static int64_t patience_us(const struct core *c)
+{
+    double part = c->cur.pace.step_s[0] * 1e6 / CORE_HOLD_SHARE;
+
+    return part < CORE_HOLD_US       ? CORE_HOLD_US
+           : part > CORE_HOLD_MAX_US ? CORE_HOLD_MAX_US
+                                     : (int64_t)part;
+}
+
 static void count_decoding(const struct core *c, struct crowd *w, int64_t rest_us)
 {
+    int64_t until = rest_us + patience_us(c);
+
     w->n_decoding++;
-    if (rest_us == INT64_MIN || c->now_us >= rest_us + CORE_HOLD_US)
+    if (rest_us == INT64_MIN || c->now_us >= until)
         return;
     w->n_resting++;
-    if (rest_us + CORE_HOLD_US > w->hold_us)
-        w->hold_us = rest_us + CORE_HOLD_US;
+    if (until > w->hold_us)
+        w->hold_us = until;
 }
 
 static void put(struct crowd *w, struct candidate one)
@@ -117,9 +132,33 @@ static int rows_to_read(const struct core *c, int n)
     return total - n;
 }
 
-static int groups(const struct core *c)
+/* Of n rows that decode in k groups, how long until each has had its turn: a group after the other
+ * on the slowest stage, or once round for one of them. */
+static double cycle_s(const struct core *c, int n, int k)
 {
-    return c->cur.pace.k > 0 ? c->cur.pace.k : c->cur.plan.n_stages;
+    const struct core_pace *p = &c->cur.pace;
+    int rows = (n + k - 1) / k;
+    double one, round;
+
+    if (rows > KERNEL_ROWS / 2) /* kernels fill up their fours */
+        rows = (rows + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
+    one = step_s(p, rows);
+    round = p->latency_s + c->cur.plan.n_stages * (one - step_s(p, 1));
+    return k * one > round ? k * one : round;
+}
+
+/* In how many groups n streams decode best; without a pace the plan's number, or one per stage. */
+static int groups_for(const struct core *c, int n)
+{
+    const struct core_pace *p = &c->cur.pace;
+    int n_stages = c->cur.plan.n_stages, best = 1;
+
+    if (p->step_s[0] <= 0 || p->latency_s <= 0)
+        return p->k > 0 ? p->k : n_stages;
+    for (int k = 2; k <= n && k <= CORE_FLIGHT_PER_STAGE * n_stages; k++)
+        if (cycle_s(c, n, k) < cycle_s(c, n, best))
+            best = k;
+    return best;
 }
 
 /* ---- taking ---- */
@@ -206,14 +245,14 @@ static bool take(struct core *c, struct making *m, const struct candidate *one)
 /* ---- one step ---- */
 
 /* As large as k groups of all that decode make it. */
-static int group_size(const struct core *c, const struct crowd *w)
+static int group_size(const struct crowd *w)
 {
-    return (w->n_decoding + groups(c) - 1) / groups(c);
+    return (w->n_decoding + w->n_groups - 1) / w->n_groups;
 }
 
 static void take_group(struct core *c, const struct crowd *w, struct making *m)
 {
-    for (int i = 0; i < w->n && m->n_decodes < group_size(c, w); i++)
+    for (int i = 0; i < w->n && m->n_decodes < group_size(w); i++)
         if (w->list[i].decodes)
             take(c, m, &w->list[i]);
 }
@@ -228,7 +267,7 @@ static void take_readers(struct core *c, const struct crowd *w, struct making *m
 /* Whether a group should wait for those whose token is being made. */
 static bool holds(struct core *c, const struct crowd *w)
 {
-    if (w->n_resting == 0 || w->n_ready >= group_size(c, w))
+    if (w->n_resting == 0 || w->n_ready >= group_size(w))
         return false;
     c->hold_us = w->hold_us;
     return true;
@@ -245,25 +284,25 @@ static bool reader_goes_alone(const struct core *c, const struct crowd *w)
     return false;
 }
 
-/* Whether one more step that only reads may leave. Prompts of streams: one for each stage and one
- * that waits, so that whoever begins to decode soon has its turn. Asks, whose size we do not know
- * beforehand: as many as there may be of any. */
+/* Whether one more step that only reads may leave. Beside those who decode: where a stage would
+ * stand idle, for each step more makes everybody's round longer, and rows that ride along cost less.
+ * When nobody does: one for each stage and one that waits, so that whoever begins to decode soon
+ * has its turn. Asks, whose size we do not know beforehand: as many as there may be of any. */
 static bool may_read(const struct core *c, const struct crowd *w)
 {
-    int n_stages = c->cur.plan.n_stages, most = n_stages + 1;
+    int n_stages = c->cur.plan.n_stages;
+    int most = w->n_decoding == 0 ? n_stages + 1 : w->n_groups > n_stages ? w->n_groups : n_stages;
 
     for (int i = 0; i < w->n; i++)
         if (w->list[i].client >= 0 && !w->list[i].decodes)
             most = CORE_FLIGHT_PER_STAGE * n_stages;
-    if (w->n_decoding > 0 && groups(c) > most)
-        most = groups(c);
     return c->n_flight < most;
 }
 
 static bool make_step(struct core *c, const struct crowd *w)
 {
     struct making m = {0};
-    bool turn = c->n_decode_flights < groups(c) && !reader_goes_alone(c, w);
+    bool turn = c->n_decode_flights < w->n_groups && !reader_goes_alone(c, w);
     bool decode = turn && w->n_ready > 0;
     bool read = w->n > w->n_ready && (decode || may_read(c, w));
 
@@ -322,6 +361,7 @@ void batch_pump(struct core *c)
             c->n_flight >= CORE_FLIGHT_PER_STAGE * c->cur.plan.n_stages)
             continue;
         look(c, &w);
+        w.n_groups = groups_for(c, w.n_decoding);
         if (w.n > 0 && make_step(c, &w))
             progress = true;
     }

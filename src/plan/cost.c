@@ -290,4 +290,5 @@ void place_pace(const struct place_problem *p, const struct plan *plan, const in
     full.concurrency = p->n_slots > p->concurrency ? p->n_slots : p->concurrency;
     place_predict(&full, plan, used, &of);
     out->k = of.k;
+    out->latency_s = of.token_s;
 }

@@ -196,6 +196,7 @@ struct place_pace {
     int k;
     double step_s[PLACE_BATCHES]; /* decode rows, as for struct place_cost */
     double row_s;                 /* each row of a prompt beyond */
+    double latency_s;             /* once round for one row */
 };
 /* used as for place_predict. */
 void place_pace(const struct place_problem *p, const struct plan *plan, const int *used,

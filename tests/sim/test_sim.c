@@ -277,7 +277,8 @@ static void run_seed(uint64_t seed, bool trace)
     o.n_queue = seed % 5 ? 0 : 3;
     o.row_us = (int64_t)(seed * 13 % 200);
     if (seed % 7 == 0)
-        o.pace = (struct core_pace){1 + (int)(seed % 5), {1, 1.6, 1.8, 2.5, 4}, 0.1};
+        o.pace =
+            (struct core_pace){1 + (int)(seed % 5), {1, 1.6, 1.8, 2.5, 4}, 0.1, seed % 2 ? 4 : 0};
     s = sim_new(&o);
     if (seed % 4 == 1) /* no two can hold it */
         for (int i = 0; i < SIM_DEVICES; i++)
