@@ -147,11 +147,13 @@ function rate(list) {
     const compute = list.filter(s => s.cat === 'compute');
     const last = compute.reduce((most, s) => Math.max(most, s.stage), 0);
     const done = compute.filter(s => s.stage === last).sort((a, b) => a.end - b.end);
-    const prompts = done.reduce((at, s, i) => s.rows > 1 ? i : at, -1);
-    const rows = done.slice(prompts + 1 + STREAMS);
-    if (rows.length < 2 * STREAMS)
-        throw new Error(`only ${rows.length} steps while all streams decoded; --tokens is small`);
-    return (rows.length - 1) / (rows.at(-1).end - rows[0].end) * 1000;
+    // A step carries a row of each of some streams; more rows than streams are a prompt's.
+    const prompts = done.reduce((at, s, i) => s.rows > STREAMS ? i : at, -1);
+    const steps = done.slice(prompts + 1 + STREAMS);
+    if (steps.length < STREAMS)
+        throw new Error(`only ${steps.length} steps while all streams decoded; --tokens is small`);
+    const rows = steps.slice(1).reduce((sum, s) => sum + s.rows, 0);
+    return rows / (steps.at(-1).end - steps[0].end) * 1000;
 }
 
 export function jsonSave(path, what) {
