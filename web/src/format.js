@@ -20,7 +20,7 @@ export function bits(bytesPerS) {
     return v >= 999.5 ? `${(v / 1000).toFixed(1)} Gbit/s` : `${v.toFixed(v < 9.95 ? 1 : 0)} Mbit/s`;
 }
 
-export const rate = v => (v == null ? '' : v.toFixed(v < 9.95 ? 1 : 0));
+export const rate = v => (v == null ? '' : v.toFixed(v > 0 && v < 9.95 ? 1 : 0));
 
 export const percent = (part, whole) => (whole > 0 ? `${Math.round((100 * part) / whole)} %` : '');
 
@@ -34,11 +34,9 @@ export function listed(names) {
     return `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 }
 
+// '' for today.
 export function day(at) {
     const d = new Date(at);
-    const today = new Date();
-    const time = d.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
-    return d.toDateString() === today.toDateString()
-        ? time
-        : d.toLocaleDateString([], { day: 'numeric', month: 'short' });
+    const today = d.toDateString() === new Date().toDateString();
+    return today ? '' : d.toLocaleDateString([], { day: 'numeric', month: 'short' });
 }

@@ -5,8 +5,8 @@ import { colourOf, size } from './describe.js';
 function Hop({ h, flows, first }) {
     if (!h || h.from === h.to)
         return first ? null : (
-            <div class="hop here">
-                <span class="hop-text soft">same device</span>
+            <div class="leg here">
+                <span class="leg-text soft">same device</span>
                 <span class="way" />
             </div>
         );
@@ -19,14 +19,14 @@ function Hop({ h, flows, first }) {
         `${bytes(h.bytes ?? 0)} in ${(h.frames ?? 0).toLocaleString('en')} frames so far`,
     ].filter(Boolean);
     return (
-        <div class={flows ? 'hop flows' : 'hop'} title={words.join('; ')}>
+        <div class={flows ? 'leg flows' : 'leg'} title={words.join('; ')}>
             <span class="hidden">{words.join('; ')}</span>
-            <span class="hop-text" aria-hidden="true">
+            <span class="leg-text" aria-hidden="true">
                 {time != null ? ms(time) : '–'}
                 {h.latency_ms != null && <small> latency {ms(h.latency_ms)}</small>}
             </span>
             <span class="way" aria-hidden="true" />
-            <span class="hop-text soft" aria-hidden="true">
+            <span class="leg-text soft" aria-hidden="true">
                 {h.bytes_per_s ? bits(h.bytes_per_s) : h.via === 'head' ? 'via the head' : ''}
                 {h.bytes_per_token != null && <small> {bytes(h.bytes_per_token)} per token</small>}
             </span>

@@ -50,7 +50,13 @@ function Speed() {
         >
             <Sparkline history={history} />
             <span>
-                <b>{rate(doc.speed.tokens_per_s)}</b> tokens/s
+                {doc.speed.streams ? (
+                    <>
+                        <b>{rate(doc.speed.tokens_per_s)}</b> tokens/s
+                    </>
+                ) : (
+                    'idle'
+                )}
             </span>
         </a>
     );
