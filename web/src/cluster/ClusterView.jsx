@@ -14,11 +14,11 @@ import { Strip } from './Strip.jsx';
 import { TokenTime } from './TokenTime.jsx';
 
 const states = {
-    alone: 'answers alone',
-    waiting: 'waits',
-    fetching: 'devices fetch their parts',
-    loading: 'devices load their parts',
-    running: 'runs',
+    alone: 'The head answers alone',
+    waiting: 'Waits',
+    fetching: 'Devices fetch their parts',
+    loading: 'Devices load their parts',
+    running: 'The head answers alone',
 };
 
 function Outlook({ doc }) {
@@ -31,6 +31,13 @@ function Outlook({ doc }) {
             {p.limit ? ` Limited by: ${p.limit}.` : ''}
         </p>
     );
+}
+
+function holders(n, doc) {
+    if (n < 2) return states[doc.state] ?? doc.state;
+    if (n === doc.devices.length)
+        return n === 2 ? 'Both devices hold a part' : `All ${n} devices hold a part`;
+    return `${n} of ${doc.devices.length} devices hold a part`;
 }
 
 function Title({ doc }) {
@@ -47,9 +54,7 @@ function Title({ doc }) {
                     </span>
                 </h1>
                 <p>
-                    {who > 1
-                        ? `${count(who, 'device')} of ${doc.devices.length} hold it`
-                        : states[doc.state]}
+                    {holders(who, doc)}
                     {doc.waiting_for ? `; ${doc.waiting_for}` : ''}
                 </p>
                 <Outlook doc={doc} />

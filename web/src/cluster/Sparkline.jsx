@@ -17,6 +17,7 @@ export function Sparkline({ history, width = 72, height = 20, area }) {
             preserveAspectRatio="none"
             aria-hidden="true"
         >
+            <path class="ground" d={`M0,${height - 0.5}H${width}`} />
             {area && <path class="below" d={`${line}V${height}H${points[0].split(',')[0]}Z`} />}
             <path d={line} />
         </svg>

@@ -73,7 +73,11 @@ export function TokenTime({ doc }) {
     return (
         <section class="panel" aria-labelledby="token-time">
             <h2 id="token-time">A token’s time</h2>
-            <p class="soft">{verdict(predicted, measured, doc)}</p>
+            <p class="soft">
+                {verdict(predicted, measured, doc)}
+                {measured &&
+                    ' By part, the full colour is what was measured, the pale one what was predicted.'}
+            </p>
             <Bar doc={doc} parts={predicted} most={most} what="predicted" />
             {measured && <Bar doc={doc} parts={measured} most={most} what="measured" />}
             <div class="wide" tabIndex={0} role="region" aria-label="A token’s time by part">

@@ -11,6 +11,7 @@ function segments(doc, p, colours) {
     const by = stagesOf(doc, p).map(s => ({
         kind: 'compute',
         name: s.name,
+        device: s.device,
         ms: s.ms,
         style: { '--c': `var(--d${(colours.get(s.device) ?? 0) % nColours})` },
     }));
@@ -32,7 +33,9 @@ export function SumBar({ doc, p, colours, title }) {
                         class={`part ${s.kind}`}
                         style={{ ...s.style, width: `${share(s.ms, sum)}%` }}
                         title={`${s.name}: ${ms(s.ms)}`}
-                    />
+                    >
+                        {s.device && <span>{s.device}</span>}
+                    </i>
                 ))}
             </div>
             <b class="time-sum">{ms(sum)}</b>

@@ -24,7 +24,7 @@ function palette(canvas, lanes) {
         ink: of('--ink'),
         soft: of('--soft'),
         line: of('--line'),
-        bg: of('--card'),
+        bg: of('--bg'),
         wire: of('--hop'),
         wait: of('--wait'),
         head: of('--head'),
@@ -138,6 +138,8 @@ export class Drawing {
     drawNames(c) {
         c.textAlign = 'left';
         this.lanes.forEach((l, i) => {
+            c.fillStyle = this.colours.bg; /* over whatever line passes here */
+            c.fillRect(padX - 3, this.top(i) - nameH, c.measureText(l.name).width + 6, nameH);
             c.fillStyle = this.colours.ink;
             c.fillText(l.name, padX, this.top(i) - 3);
         });
