@@ -22,6 +22,8 @@ export function bits(bytesPerS) {
 
 export const rate = v => (v == null ? '' : v.toFixed(v > 0 && v < 9.95 ? 1 : 0));
 
+export const signed = v => `${v < 0 ? '−' : '+'}${Math.abs(v).toFixed(Math.abs(v) < 9.95 ? 1 : 0)}`;
+
 export const percent = (part, whole) => (whole > 0 ? `${Math.round((100 * part) / whole)} %` : '');
 
 export function count(n, one, many = `${one}s`) {

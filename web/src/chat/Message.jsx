@@ -34,8 +34,9 @@ function Wait({ wait, conversation }) {
     return (
         <div class="note busy" role="status">
             <p>
-                <b>{full ? 'The queue is full.' : 'The cluster is not ready.'}</b> {wait.message}
+                <b>{full ? 'The queue is full.' : 'The cluster is not ready.'}</b>
             </p>
+            <p class="sentence">{wait.message}</p>
             <p class="row">
                 <span>Next try in {left} s</span>
                 <button type="button" class="button small" onClick={() => retryNow(conversation)}>
@@ -54,9 +55,9 @@ function Trouble({ error, again }) {
     return (
         <div class="note bad" role="alert">
             <p>
-                <b>{error.gone ? 'The connection broke off.' : 'This did not work.'}</b>{' '}
-                {error.message}
+                <b>{error.gone ? 'The head is gone.' : 'This did not work.'}</b>
             </p>
+            <p class="sentence">{error.message}</p>
             <p class="row">
                 <button type="button" class="button small" onClick={again}>
                     Try again

@@ -2,12 +2,15 @@
 // that are on their way over it may end.
 import { useState } from 'preact/hooks';
 import { ask } from '../api.js';
+import { session } from '../session.js';
 import { useStore } from '../store.js';
 import { Dialog, closeDialog, dialog, openDialog } from '../ui/Dialog.jsx';
+import { SignIn } from '../ui/SignIn.jsx';
 import { toast } from '../ui/toast.js';
 
 export function Drain() {
     const { device } = useStore(dialog);
+    const known = useStore(session, s => s.session);
     const [state, setState] = useState({ busy: false, error: '' });
     const drain = async () => {
         setState({ busy: true, error: '' });
@@ -20,6 +23,7 @@ export function Drain() {
             else setState({ busy: false, error: e.message });
         }
     };
+    if (known === false) return <SignIn />;
     return (
         <Dialog title={`Drain ${device}?`}>
             <p>

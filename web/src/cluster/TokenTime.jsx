@@ -1,5 +1,5 @@
 // A token's time: what was predicted and what was measured, as bars on one scale and part by part.
-import { ms } from '../format.js';
+import { count, ms, signed } from '../format.js';
 import { colourOf, sumOf, tokenParts } from './describe.js';
 
 const partStyle = (doc, p) => (p.kind === 'stage' ? colourOf(doc, p.name) : {});
@@ -52,15 +52,16 @@ function Row({ doc, p, m, most }) {
     );
 }
 
-// What differs, in words.
+// What differs, in words. A head learns from what it measures: what it predicts now is not always
+// what it predicted before.
 function verdict(predicted, measured, doc) {
     if (!measured) return 'Measured when it has answered.';
-    const off = (100 * (sumOf(predicted) - sumOf(measured))) / sumOf(measured);
-    const over = doc.measured?.tokens
-        ? ` over ${doc.measured.tokens.toLocaleString('en')} tokens`
-        : '';
+    const { tokens, predicted: before, error_percent: error } = doc.measured ?? {};
+    const over = tokens ? ` over ${count(tokens, 'token')}` : '';
+    const was = before?.ms_per_token ?? sumOf(predicted);
+    const off = error ?? (100 * (sumOf(predicted) - sumOf(measured))) / sumOf(measured);
     if (Math.abs(off) < 1) return `Measured${over}: as predicted.`;
-    return `Measured${over}: ${Math.abs(off).toFixed(0)} % ${off > 0 ? 'less' : 'more'} than predicted.`;
+    return `Measured${over}; before that, ${ms(was)} were predicted (${signed(off)} %).`;
 }
 
 export function TokenTime({ doc }) {

@@ -68,7 +68,7 @@ export function timeText({ predicted, measured }) {
 }
 
 // A token's time in parts, in the order they happen: hop, stage, hop, ..., hop home, head.
-// which: 'predicted_ms' or 'measured_ms'; null when something of it is not known.
+// which: 'predicted_ms' or 'measured_ms'; null when a stage's is not known.
 export function tokenParts(doc, which) {
     const stages = doc.stages ?? [];
     const hops = doc.hops ?? [];
@@ -87,8 +87,7 @@ export function tokenParts(doc, which) {
     });
     if (hops[stages.length]) hop(hops[stages.length]);
     parts.push({ kind: 'head', name: 'head', ms: head });
-    const known = parts.filter(p => p.ms != null);
-    if (!stages.length || !known.some(p => p.kind === 'stage')) return null;
+    if (!stages.length || parts.some(p => p.kind === 'stage' && p.ms == null)) return null;
     return parts.map(p => ({ ...p, ms: p.ms ?? 0, known: p.ms != null }));
 }
 

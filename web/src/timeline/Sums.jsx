@@ -47,11 +47,10 @@ function Row({ s, cells, sum }) {
     return (
         <tr data-kind={s.kind}>
             <th scope="row">
-                <span class={`chip ${s.kind}`} style={s.style} />{' '}
-                {s.kind === 'compute' ? `computing, ${s.name}` : s.name}
+                <span class={`chip ${s.kind}`} style={s.style} /> {s.name}
             </th>
             {cells.map((v, i) => (
-                <td key={i} class="number">
+                <td key={i} class={i < 2 ? 'number only-wide' : 'number'}>
                     {v > 0 ? ms(v) : '–'}
                 </td>
             ))}
@@ -71,8 +70,8 @@ export function SumTable({ doc, colours }) {
                 <thead>
                     <tr>
                         <th scope="col">Part</th>
-                        {heads.map(h => (
-                            <th key={h} scope="col" class="number">
+                        {heads.map((h, i) => (
+                            <th key={h} scope="col" class={i < 2 ? 'number only-wide' : 'number'}>
                                 {h}
                             </th>
                         ))}
@@ -95,7 +94,7 @@ export function SumTable({ doc, colours }) {
                     <tr>
                         <th scope="row">Sum</th>
                         {[doc.first, doc.rest, doc.parts].map((p, i) => (
-                            <td key={i} class="number">
+                            <td key={i} class={i < 2 ? 'number only-wide' : 'number'}>
                                 {ms(total(partsOf(p ?? {})))}
                             </td>
                         ))}

@@ -150,8 +150,8 @@ export class Drawing {
         const top = this.top(s.lane);
         if (s.kind === 'compute' || s.kind === 'head') return [top + 2, laneH - 10];
         if (s.kind === 'queue') return [top + 2, laneH - 10];
-        if (s.kind === 'wire') return [top + laneH - 24, 6];
-        return [top + laneH - 15, 6];
+        if (s.kind === 'wire') return [top + laneH - 30, 8];
+        return [top + laneH - 18, 8];
     }
 
     colour(s) {

@@ -7,10 +7,11 @@ import { AddDevice } from '../cluster/AddDevice.jsx';
 import { ClusterView } from '../cluster/ClusterView.jsx';
 import { Drain } from '../cluster/Drain.jsx';
 import { cluster, reconnect } from '../cluster/live.js';
+import { session } from '../session.js';
 import { useStore } from '../store.js';
 import { TimelineView } from '../timeline/TimelineView.jsx';
 import { spoken } from './announce.js';
-import { Dialog, dialog } from './Dialog.jsx';
+import { Dialog, dialog, openDialog } from './Dialog.jsx';
 import { Header } from './Header.jsx';
 import { IconButton } from './icons.jsx';
 import { route, views } from './route.js';
@@ -72,6 +73,27 @@ function LostBanner() {
     );
 }
 
+function EndedBanner() {
+    const { ended, keyWanted } = useStore(session);
+    if (!ended) return null;
+    return (
+        <div class="banner calm" role="status">
+            <span>
+                <b>The head has started anew, and this page’s session has ended.</b>{' '}
+                {keyWanted ? '' : 'You can go on writing; to drain or add devices, get in again.'}
+            </span>
+            <button type="button" class="button small" onClick={() => openDialog('signin')}>
+                How to get in
+            </button>
+            <IconButton
+                icon="close"
+                label="Dismiss"
+                onClick={() => session.set({ ended: false })}
+            />
+        </div>
+    );
+}
+
 export function App() {
     const { view } = useStore(route);
     const { name } = useStore(dialog);
@@ -95,6 +117,7 @@ export function App() {
             </button>
             <Header />
             <LostBanner />
+            <EndedBanner />
             <main id="main" tabIndex={-1} aria-label={views[view]}>
                 {view === 'chat' && <ChatView />}
                 {view === 'cluster' && <ClusterView />}
