@@ -54,6 +54,7 @@ function Lanes({ doc, spans, colours }) {
             firstUs: doc.first_us,
             onPick: (s, x, y) => setTip(s && { x, y, text: tipText(s, lanes) }),
         });
+        if (drawing.current) d.look(drawing.current.at); /* more has come of what was looked at */
         drawing.current = d;
         return () => d.close();
     }, [spans]);
