@@ -33,6 +33,8 @@ static const struct http_route routes[] = {
     {"/props", HTTP_GET, false, handle_props},
     {"/slots", HTTP_GET, false, handle_slots},
     {"/metrics", HTTP_GET, false, handle_metrics},
+    {"/cluster/timeline", HTTP_GET, false, handle_timeline},
+    {"/cluster/trace", HTTP_GET, false, handle_trace},
 };
 
 static void on_answered(void *user, const char *route, int status, double seconds)

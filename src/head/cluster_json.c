@@ -106,8 +106,7 @@ static void add_work(json_t *o, const struct wire_report *r)
     }
 }
 
-/* What was predicted for the plan that runs; NULL: it is not the last that was made. */
-static const struct place_prediction *prediction(const struct cluster *c)
+const struct place_prediction *cluster_prediction(const struct cluster *c)
 {
     const struct planner_job *job = c->planned;
     const struct plan *p = &c->running.plan;
@@ -125,7 +124,7 @@ static const struct place_prediction *prediction(const struct cluster *c)
 /* What a device of the plan computes per token; 0 when it is not known. */
 static double predicted_s(const struct cluster *c, int device)
 {
-    const struct place_prediction *of = prediction(c);
+    const struct place_prediction *of = cluster_prediction(c);
     double sum = 0;
 
     for (int s = 0; of && device >= 0 && s < c->running.plan.n_stages; s++)
@@ -136,7 +135,7 @@ static double predicted_s(const struct cluster *c, int device)
 
 json_t *cluster_predicted_json(const struct cluster *c)
 {
-    const struct place_prediction *of = prediction(c);
+    const struct place_prediction *of = cluster_prediction(c);
     json_t *list = json_array();
 
     for (int s = 0; of && s < c->running.plan.n_stages; s++)
