@@ -52,8 +52,10 @@ void trail_add(struct trail *t, uint32_t epoch, const struct wire_trace_record *
 
 static struct wire_trace_record unpack(const struct kept *k)
 {
-    struct wire_trace_record r = {
-        .number = k->number, .stage = k->stage, .rows = k->rows, .arrived_us = (uint64_t)k->arrived_us};
+    struct wire_trace_record r = {.number = k->number,
+                                  .stage = k->stage,
+                                  .rows = k->rows,
+                                  .arrived_us = (uint64_t)k->arrived_us};
 
     r.begun_us = r.arrived_us + k->wait_us;
     r.ended_us = r.begun_us + k->compute_us;

@@ -19,7 +19,7 @@ struct answer_step {
 };
 
 struct answer_log {
-    uint64_t id;                                     /* of the cluster's answers, from 1 */
+    uint64_t id;                                      /* of the cluster's answers, from 1 */
     int64_t begun_us, started_us, first_us, ended_us; /* 0: not yet */
     int n_prompt, n_cached, n_tokens;
     /* Of the newest step: the plan it ran by, and the member each of its devices is. */

@@ -163,7 +163,7 @@ struct pictures {
     struct asker asker[ASKERS_MAX];
     struct timeline_in *in; /* collected, or being so; kept for those who ask again */
     int n_devices, member[PLAN_DEVICES_MAX]; /* of its plan */
-    bool collecting, whole; /* whole: nobody was late */
+    bool collecting, whole;                  /* whole: nobody was late */
     int64_t until_us;
     struct picture_job *job; /* in the pool */
 };
@@ -250,8 +250,8 @@ struct cluster {
     int last_stream;
     uint64_t last_answer;
     struct answer_log *answer_at[WIRE_SLOTS_MAX]; /* of the generation that has the slot, or NULL */
-    struct answer_log *answer_ended; /* the last that ended; owned */
-    struct answer_log *answer_begun; /* begun since then, and not over; borrowed */
+    struct answer_log *answer_ended;              /* the last that ended; owned */
+    struct answer_log *answer_begun;              /* begun since then, and not over; borrowed */
     struct pictures pictures;
     double gen_s; /* how long one lasts, about; 0 = none has ended yet */
 

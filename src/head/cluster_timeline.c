@@ -194,8 +194,7 @@ static bool batch_next(struct pictures *p, struct asker *out)
     for (int i = 0; i < p->n_askers; i++)
         if (p->asker[i].in_batch) {
             *out = p->asker[i];
-            memmove(&p->asker[i], &p->asker[i + 1],
-                    (size_t)(--p->n_askers - i) * sizeof *p->asker);
+            memmove(&p->asker[i], &p->asker[i + 1], (size_t)(--p->n_askers - i) * sizeof *p->asker);
             return true;
         }
     return false;

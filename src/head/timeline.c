@@ -97,10 +97,9 @@ bool timeline_take(struct timeline_in *in, int device, int64_t offset_us,
         r->ended_us > r->sent_us || r->sent_us > INT64_MAX / 2 || offset_us > INT64_MAX / 4 ||
         offset_us < -INT64_MAX / 4)
         return false;
-    *seen = (struct timeline_seen){(int64_t)r->arrived_us - offset_us,
-                                   (int64_t)r->begun_us - offset_us,
-                                   (int64_t)r->ended_us - offset_us,
-                                   (int64_t)r->sent_us - offset_us};
+    *seen =
+        (struct timeline_seen){(int64_t)r->arrived_us - offset_us, (int64_t)r->begun_us - offset_us,
+                               (int64_t)r->ended_us - offset_us, (int64_t)r->sent_us - offset_us};
     if (!seen->sent_us) /* 0 says that there is none */
         seen->sent_us = 1;
     return true;
@@ -389,8 +388,7 @@ void timeline_make(const struct timeline_in *in, struct timeline *out)
     if (!in->id)
         return;
     out->complete = timeline_complete(in);
-    add(&m, 0, TIMELINE_QUEUE, 0,
-        in->started_us ? since(in, in->started_us) : total_us(in), NULL);
+    add(&m, 0, TIMELINE_QUEUE, 0, in->started_us ? since(in, in->started_us) : total_us(in), NULL);
     if (in->started_us)
         head_spans(&m);
     for (int i = 0; i < in->n_steps; i++)

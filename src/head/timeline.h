@@ -27,8 +27,8 @@
 enum { TIMELINE_SPANS_MAX = 1 << 17 };
 
 struct timeline_stage {
-    int device;                /* of the plan; 0 is the head */
-    char name[WIRE_NAME_MAX];  /* of the device */
+    int device;               /* of the plan; 0 is the head */
+    char name[WIRE_NAME_MAX]; /* of the device */
     char modules[WIRE_TEXT_MAX];
 };
 
@@ -91,7 +91,7 @@ struct timeline_parts {
 struct timeline {
     bool complete;
     int n_spans;
-    struct timeline_span *spans;              /* owned */
+    struct timeline_span *spans;            /* owned */
     struct timeline_parts all, first, rest; /* first: up to the first token */
 };
 void timeline_make(const struct timeline_in *in, struct timeline *out);

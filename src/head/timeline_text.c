@@ -98,10 +98,9 @@ static char *with_spans(char *head, const struct timeline *t, size_t *len)
     for (int i = 0; i < t->n_spans; i++) {
         const struct timeline_span *s = &t->spans[i];
 
-        n += (size_t)snprintf(text + n, SPAN_TEXT_MAX,
-                              "%s[%d,\"%s\",%" PRId64 ",%" PRId64 ",%" PRIu64 ",%d]", i ? "," : "",
-                              s->lane, kind_names[s->kind], s->start_us, s->end_us, s->step,
-                              s->rows);
+        n += (size_t)snprintf(
+            text + n, SPAN_TEXT_MAX, "%s[%d,\"%s\",%" PRId64 ",%" PRId64 ",%" PRIu64 ",%d]",
+            i ? "," : "", s->lane, kind_names[s->kind], s->start_us, s->end_us, s->step, s->rows);
     }
     n += (size_t)sprintf(text + n, "]}");
     *len = n;
@@ -155,8 +154,7 @@ static void add_others(const struct timeline_in *in, const struct timeline *t, j
     trace_name_track(events, 0, TRACE_HEAD, "head");
     for (int i = 0; i < t->n_spans; i++) {
         const struct timeline_span *s = &t->spans[i];
-        struct trace_record r = {
-            .number = (int64_t)s->step, .stage = s->lane - 1, .rows = s->rows};
+        struct trace_record r = {.number = (int64_t)s->step, .stage = s->lane - 1, .rows = s->rows};
 
         r.device = s->lane ? in->stage[r.stage].device : 0;
         if (s->kind == TIMELINE_WIRE && s->lane < 2)
@@ -175,7 +173,8 @@ char *timeline_trace_text(const struct timeline_in *in, size_t *len)
 
     timeline_make(in, &t);
     r = mem_alloc(((size_t)in->n_steps * (size_t)in->n_stages + 1) * sizeof *r);
-    events = trace_events(names, r, timeline_records(in, r), json_object_get(predicted, "compute_ms"));
+    events =
+        trace_events(names, r, timeline_records(in, r), json_object_get(predicted, "compute_ms"));
     add_others(in, &t, events);
     o = trace_json(events);
     text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(MS_DIGITS));

@@ -23,11 +23,11 @@ static json_t *add_span(json_t *events, const char *what, const struct trace_rec
         end = begin;
     snprintf(name, sizeof name, "%s step %lld stage %lld", what, (long long)r->number,
              (long long)r->stage);
-    span = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:{s:I, s:I, s:I}}", "name", name, "cat",
-                     what, "ph", "X", "ts", (json_int_t)begin, "dur", (json_int_t)(end - begin),
-                     "pid", (json_int_t)r->device, "tid", (int)track, "args", "step",
-                     (json_int_t)r->number, "stage", (json_int_t)r->stage, "rows",
-                     (json_int_t)r->rows);
+    span =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:{s:I, s:I, s:I}}", "name", name, "cat",
+                  what, "ph", "X", "ts", (json_int_t)begin, "dur", (json_int_t)(end - begin), "pid",
+                  (json_int_t)r->device, "tid", (int)track, "args", "step", (json_int_t)r->number,
+                  "stage", (json_int_t)r->stage, "rows", (json_int_t)r->rows);
     json_array_append_new(events, span);
     return json_object_get(span, "args");
 }
@@ -49,8 +49,7 @@ void trace_name_track(json_t *events, int device, enum trace_track track, const 
     add_name(events, "thread_name", device, (int)track, name);
 }
 
-json_t *trace_events(const json_t *names, struct trace_record *r, size_t n,
-                     const json_t *predicted)
+json_t *trace_events(const json_t *names, struct trace_record *r, size_t n, const json_t *predicted)
 {
     json_t *events = json_array();
 
