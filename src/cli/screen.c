@@ -147,7 +147,7 @@ static void set(struct screen *s, int row, int column, enum screen_style style, 
     struct cell *cell = cell_at(s, row, column);
 
     *cell = (struct cell){.style = (uint8_t)style};
-    cell->n = (uint8_t)encode(c, cell->bytes);
+    cell->n = c == ' ' ? 0 : (uint8_t)encode(c, cell->bytes);
     if (width_of(c) == 2)
         *cell_at(s, row, column + 1) = (struct cell){.half = true, .style = (uint8_t)style};
 }
@@ -224,7 +224,8 @@ static void say_text(struct sink *o, const char *text)
     say_n(o, text, strlen(text));
 }
 
-/* Blanks at the end are left out; on a terminal of ours they are wiped. */
+/* Blanks at the end are left out, and wiped where the screen is ours: but not behind a full line, where
+ * the cursor still stands on its last character. */
 static void say_row(struct sink *o, const struct screen *s, int row, const struct screen_out *how)
 {
     const struct cell *cells = cell_at(s, row, 0);
@@ -250,6 +251,8 @@ static void say_row(struct sink *o, const struct screen *s, int row, const struc
     }
     if (style != STYLE_PLAIN)
         say_text(o, code_of(STYLE_PLAIN, buf));
+    if (how->control && end < s->width)
+        say_text(o, "\033[K");
 }
 
 char *screen_text(const struct screen *s, const struct screen_out *how, size_t *len)
@@ -261,10 +264,8 @@ char *screen_text(const struct screen *s, const struct screen_out *how, size_t *
         say_text(&o, "\033[H");
     for (int row = 0; row < s->height; row++) {
         say_row(&o, s, row, how);
-        if (how->control)
-            say_text(&o, row + 1 < s->height ? "\033[K\r\n" : "\033[K\033[J");
-        else
-            say_text(&o, "\n");
+        if (!how->control || row + 1 < s->height)
+            say_text(&o, how->control ? "\r\n" : "\n");
     }
     o.text[o.n] = '\0';
     *len = o.n;

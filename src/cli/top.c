@@ -34,7 +34,7 @@ static const char usage[] = "top [--once | --json]";
 static const char about[] =
     "Shows the cluster whose head (lingua serve) runs on this machine, as it is just now: what each\n"
     "device holds and does, the ways between them, tokens per second, and what the plan promised\n"
-    "against what came of it. \"plan\" and \"got\" are milliseconds per token.\n"
+    "against what was measured. \"pred.\" and \"meas.\" are milliseconds per token.\n"
     "q or Ctrl-C leaves. Without a terminal it prints one picture.";
 
 struct top {

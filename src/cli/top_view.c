@@ -35,11 +35,15 @@ struct view {
 
 /* ---- the document, taken apart ---- */
 
+/* 0 for what is beyond all measure. */
+static double bounded(double n)
+{
+    return isfinite(n) && n > -1e15 && n < 1e15 ? n : 0;
+}
+
 static double number(const json_t *o, const char *key)
 {
-    double n = json_number_value(json_object_get(o, key));
-
-    return isfinite(n) ? n : 0;
+    return bounded(json_number_value(json_object_get(o, key)));
 }
 
 /* A figure, or the sum of a list of them. */
@@ -53,7 +57,7 @@ static double sum(const json_t *o, const char *key)
         return number(o, key);
     json_array_foreach(list, i, v)
         n += json_number_value(v);
-    return isfinite(n) ? n : 0;
+    return bounded(n);
 }
 
 static bool is(const json_t *d, const char *state)
@@ -136,6 +140,8 @@ static void put_right(struct view *v, int column, int width, enum screen_style s
     char text[CELL_MAX];
     va_list ap;
 
+    if (column + width > v->width) /* half a number is a wrong one */
+        return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
@@ -307,8 +313,9 @@ static void draw_device_head(struct view *v, const struct columns *c)
     at += c->modules + 1;
     (void)put(v, at, c->bar + 13, STYLE_DIM, "memory");
     at += c->bar + 14;
-    (void)put(v, at, 11, STYLE_DIM, "plan   got");
-    (void)put(v, at + 12, 8, STYLE_DIM, "heat bat");
+    put_right(v, at, 5, STYLE_DIM, "pred.");
+    put_right(v, at + 6, 5, STYLE_DIM, "meas.");
+    put_right(v, at + 12, 8, STYLE_DIM, "heat bat");
     v->row++;
 }
 
@@ -368,7 +375,7 @@ static void draw_condition(struct view *v, int at, const json_t *d)
         put_right(v, at, 3, heat >= 85 ? STYLE_BAD : heat >= 70 ? STYLE_BUSY : STYLE_PLAIN, "%.0fC",
                   heat);
     if (json_is_number(battery))
-        put_right(v, at + 4, 4, json_number_value(battery) <= 15 ? STYLE_BAD : STYLE_PLAIN,
+        put_right(v, at + 4, 5, json_number_value(battery) <= 15 ? STYLE_BAD : STYLE_PLAIN,
                   "%.0f%%%s", json_number_value(battery),
                   json_is_true(json_object_get(d, "charging")) ? "+" : "");
 }
@@ -479,7 +486,8 @@ static void draw_hops(struct view *v, int lines)
     put_right(v, left + 9, 8, STYLE_DIM, "latency");
     put_right(v, left + 18, 11, STYLE_DIM, "rate");
     put_right(v, left + 30, 9, STYLE_DIM, "per token");
-    (void)put(v, left + 41, 11, STYLE_DIM, "plan   got");
+    put_right(v, left + 40, 5, STYLE_DIM, "pred.");
+    put_right(v, left + 46, 5, STYLE_DIM, "meas.");
     v->row++;
     json_array_foreach(list, i, hop)
         if (flows(hop) && drawn < shown) {
@@ -526,8 +534,8 @@ static void draw_parts(struct view *v)
     for (int i = 0; i < 5; i++)
         put_right(v, 14 + 12 * i, 11, STYLE_DIM, "%s", names[i]);
     v->row++;
-    draw_parts_line(v, "plan", &p);
-    draw_parts_line(v, "got", &m);
+    draw_parts_line(v, "predicted", &p);
+    draw_parts_line(v, "measured", &m);
 }
 
 /* ---- what is the matter ---- */
@@ -553,10 +561,12 @@ static void draw_troubles(struct view *v, int lines)
     }
     for (int i = 0; i < v->n_devices && drawn < shown; i++) {
         const char *trouble = remote_text(v->device[i], "trouble");
+        const char *name = remote_text(v->device[i], "name");
+        bool named = strncmp(trouble, name, strlen(name)) == 0; /* most sentences begin with it */
 
         if (!*trouble)
             continue;
-        (void)put(v, 2, v->width - 2, STYLE_BAD, "%s: %s", remote_text(v->device[i], "name"),
+        (void)put(v, 2, v->width - 2, STYLE_BAD, "%s%s%s", named ? "" : name, named ? "" : ": ",
                   trouble);
         v->row++;
         drawn++;
@@ -583,34 +593,41 @@ static int lines_of(const struct layout *l)
            l->troubles + gaps;
 }
 
-/* Gives up one thing after the other until it fits: troubles beyond the first, the longer of the two
- * lists, gaps, hops, parts. */
+/* Gives up the next thing there is to give up: troubles beyond the first, the longer of the two
+ * lists, gaps, hops, parts. False: there is nothing left. */
+static bool shrink(struct layout *l)
+{
+    if (l->troubles > 1)
+        l->troubles--;
+    else if (l->hops > LIST_LEAST && l->hops >= l->devices)
+        l->hops--;
+    else if (l->devices > LIST_LEAST && (l->devices > 5 || !l->gaps))
+        l->devices--;
+    else if (l->hops > LIST_LEAST)
+        l->hops--;
+    else if (l->gaps)
+        l->gaps = false;
+    else if (l->hops > 0)
+        l->hops = 0;
+    else if (l->parts)
+        l->parts = false;
+    else if (l->troubles > 0)
+        l->troubles = 0;
+    else if (l->devices > 1)
+        l->devices--;
+    else
+        return false;
+    return true;
+}
+
 static struct layout layout_of(const struct view *v, int height)
 {
     struct layout l = {v->n_devices, n_hops(v), n_troubles(v), true, true};
 
-    while (lines_of(&l) > height) {
-        if (l.troubles > 1)
-            l.troubles--;
-        else if (l.hops > LIST_LEAST && l.hops >= l.devices)
-            l.hops--;
-        else if (l.devices > LIST_LEAST && (l.devices > 5 || !l.gaps))
-            l.devices--;
-        else if (l.hops > LIST_LEAST)
-            l.hops--;
-        else if (l.gaps)
-            l.gaps = false;
-        else if (l.hops > 0)
-            l.hops = 0;
-        else if (l.parts)
-            l.parts = false;
-        else if (l.troubles > 0)
-            l.troubles = 0;
-        else if (l.devices > 1)
-            l.devices--;
-        else
-            return l;
-    }
+    while (lines_of(&l) > height && shrink(&l))
+        ;
+    while (lines_of(&l) < height && l.devices < v->n_devices) /* the last cut may have made room */
+        l.devices++;
     return l;
 }
 
