@@ -6,6 +6,9 @@
 
 #include "api/api_impl.h"
 #include "api/json.h"
+#include "api/page_files.h"
+#include "api/session.h"
+#include "api/watch.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "lingua/lingua.h"
@@ -13,29 +16,47 @@
 /* Whoever puts a /v1 before llama-server's routes, or leaves it out before OpenAI's, is understood
  * where llama-server does so. */
 static const struct http_route routes[] = {
-    {"/v1/chat/completions", HTTP_POST, false, handle_chat},
-    {"/chat/completions", HTTP_POST, false, handle_chat},
-    {"/v1/completions", HTTP_POST, false, handle_completions},
-    {"/completion", HTTP_POST, false, handle_completion},
-    {"/completions", HTTP_POST, false, handle_completion},
-    {"/v1/embeddings", HTTP_POST, false, handle_embeddings},
-    {"/embedding", HTTP_POST, false, handle_embedding},
-    {"/embeddings", HTTP_POST, false, handle_embedding},
-    {"/v1/classify", HTTP_POST, false, handle_classify},
-    {"/v1/models", HTTP_GET, false, handle_models},
-    {"/v1/models/", HTTP_GET, false, handle_models},
-    {"/models", HTTP_GET, false, handle_models},
-    {"/tokenize", HTTP_POST, false, handle_tokenize},
-    {"/detokenize", HTTP_POST, false, handle_detokenize},
-    {"/apply-template", HTTP_POST, false, handle_apply_template},
-    {"/health", HTTP_GET, true, handle_health},
-    {"/v1/health", HTTP_GET, true, handle_health},
-    {"/props", HTTP_GET, false, handle_props},
-    {"/slots", HTTP_GET, false, handle_slots},
-    {"/metrics", HTTP_GET, false, handle_metrics},
-    {"/cluster/timeline", HTTP_GET, false, handle_timeline},
-    {"/cluster/trace", HTTP_GET, false, handle_trace},
+    {"/v1/chat/completions", HTTP_POST, HTTP_NEED_KEY, handle_chat},
+    {"/chat/completions", HTTP_POST, HTTP_NEED_KEY, handle_chat},
+    {"/v1/completions", HTTP_POST, HTTP_NEED_KEY, handle_completions},
+    {"/completion", HTTP_POST, HTTP_NEED_KEY, handle_completion},
+    {"/completions", HTTP_POST, HTTP_NEED_KEY, handle_completion},
+    {"/v1/embeddings", HTTP_POST, HTTP_NEED_KEY, handle_embeddings},
+    {"/embedding", HTTP_POST, HTTP_NEED_KEY, handle_embedding},
+    {"/embeddings", HTTP_POST, HTTP_NEED_KEY, handle_embedding},
+    {"/v1/classify", HTTP_POST, HTTP_NEED_KEY, handle_classify},
+    {"/v1/models", HTTP_GET, HTTP_NEED_KEY, handle_models},
+    {"/v1/models/", HTTP_GET, HTTP_NEED_KEY, handle_models},
+    {"/models", HTTP_GET, HTTP_NEED_KEY, handle_models},
+    {"/tokenize", HTTP_POST, HTTP_NEED_KEY, handle_tokenize},
+    {"/detokenize", HTTP_POST, HTTP_NEED_KEY, handle_detokenize},
+    {"/apply-template", HTTP_POST, HTTP_NEED_KEY, handle_apply_template},
+    {"/health", HTTP_GET, HTTP_NEED_NOTHING, handle_health},
+    {"/v1/health", HTTP_GET, HTTP_NEED_NOTHING, handle_health},
+    {"/props", HTTP_GET, HTTP_NEED_KEY, handle_props},
+    {"/slots", HTTP_GET, HTTP_NEED_KEY, handle_slots},
+    {"/metrics", HTTP_GET, HTTP_NEED_KEY, handle_metrics},
+    {"/session", HTTP_GET | HTTP_POST, HTTP_NEED_NOTHING, handle_session},
+    {"/cluster", HTTP_GET, HTTP_NEED_KEY, handle_cluster},
+    {"/cluster/events", HTTP_GET, HTTP_NEED_KEY, handle_events},
+    {"/cluster/timeline", HTTP_GET, HTTP_NEED_KEY, handle_timeline},
+    {"/cluster/trace", HTTP_GET, HTTP_NEED_KEY, handle_trace},
+    {"/cluster/drain", HTTP_POST, HTTP_NEED_SESSION, handle_drain},
+    {"/cluster/invite", HTTP_POST, HTTP_NEED_SESSION, handle_invite},
 };
+
+/* The table, and the page's files behind it. */
+static struct http_route *routes_made(int *n)
+{
+    struct http_route *all = mem_alloc((ARRAY_LEN(routes) + (size_t)page_n_files) * sizeof *all);
+
+    memcpy(all, routes, sizeof routes);
+    *n = (int)ARRAY_LEN(routes);
+    for (int i = 0; i < page_n_files; i++)
+        all[(*n)++] =
+            (struct http_route){page_files[i].path, HTTP_GET, HTTP_NEED_NOTHING, handle_page};
+    return all;
+}
 
 static void on_answered(void *user, const char *route, int status, double seconds)
 {
@@ -64,7 +85,7 @@ enum err api_open(struct event_base *base, struct cluster *cluster, const struct
                   struct api **out, struct err_text *et)
 {
     struct api *a = mem_zalloc(1, sizeof *a);
-    const struct http_table table = {routes, (int)ARRAY_LEN(routes), a, on_answered};
+    struct http_table table = {.user = a, .answered = on_answered};
     enum err e;
 
     *out = NULL;
@@ -80,8 +101,12 @@ enum err api_open(struct event_base *base, struct cluster *cluster, const struct
     a->pooling = opts->pooling;
     a->opened_s = time(NULL);
     a->n_refs = 1;
+    a->watch = watch_new(a);
+    a->routes = routes_made(&table.n_routes);
+    table.routes = a->routes;
     e = http_open(base, opts, &table, &a->http, et);
     if (e) {
+        watch_free(a->watch);
         api_unref(a);
         return e;
     }
@@ -98,12 +123,18 @@ void api_close(struct api *a)
     http = a->http;
     a->http = NULL;
     http_close(http);
+    watch_free(a->watch);
     api_unref(a);
 }
 
 int api_port(const struct api *a)
 {
     return http_port(a->http);
+}
+
+const char *api_page_key(const struct api *a)
+{
+    return http_session(a->http)->key;
 }
 
 const char *api_model(const struct api *a)
@@ -123,5 +154,6 @@ void api_unref(struct api *a)
     metrics_free(a->metrics);
     free(a->alias);
     free(a->system);
+    free(a->routes);
     free(a);
 }

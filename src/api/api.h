@@ -1,4 +1,4 @@
-/* The HTTP server of a head: OpenAI's dialect, llama-server's, metrics.
+/* The HTTP server of a head: OpenAI's dialect, llama-server's, metrics, the page.
  *
  * One request's way:
  *   1. http.c reads it (libevent), within limits; a route is found; key, origin and method are
@@ -46,6 +46,8 @@ enum {
     API_TOOLS_MAX = 128,
     API_LABELS_MAX = 256,
     API_INPUTS_MAX = 2048, /* of an embeddings request */
+    API_WATCHERS_MAX = 64, /* readers of /cluster/events */
+    API_ORDER_MAX = 4096,  /* bytes of what the page asks for */
 };
 
 struct api_opts {
@@ -65,5 +67,8 @@ MUST_CHECK enum err api_open(struct event_base *base, struct cluster *cluster,
 /* Open answers end. Before cluster_close. */
 void api_close(struct api *a); /* NULL is fine */
 int api_port(const struct api *a);
+/* What the page at http://HOST:PORT/#KEY begins its session with (session.h): a secret, new with each
+ * api_open. Borrowed. */
+const char *api_page_key(const struct api *a);
 
 #endif

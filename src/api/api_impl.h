@@ -19,6 +19,8 @@ struct api {
     struct pool *pool;
     struct http *http; /* NULL once it is closing */
     struct metrics *metrics;
+    struct watch *watch;
+    struct http_route *routes;
     struct log log;
     char *alias, *system; /* the name in answers, and system_fingerprint */
     int pooling;
@@ -50,5 +52,14 @@ route_handler handle_apply_template; /* tokens.c: POST /apply-template */
 route_handler handle_embeddings;     /* embed.c: POST /v1/embeddings: OpenAI's answer */
 route_handler handle_embedding;      /* embed.c: POST /embedding, /embeddings: llama-server's */
 route_handler handle_classify;       /* classify.c: POST /v1/classify */
+route_handler handle_page;           /* page.c: GET / and the page's other files; open */
+route_handler handle_session;        /* page.c: GET, POST /session; open */
+route_handler handle_cluster;        /* watch.c: GET /cluster */
+route_handler handle_events;         /* watch.c: GET /cluster/events */
+route_handler handle_drain;          /* orders.c: POST /cluster/drain; for the page */
+route_handler handle_invite;         /* orders.c: POST /cluster/invite; for the page */
+
+/* A small body, read on the loop's thread. NULL: *f says why. */
+json_t *order_body(struct call *call, struct fault *f); /* orders.c */
 
 #endif

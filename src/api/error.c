@@ -69,6 +69,17 @@ json_t *fault_json(const struct fault *f, bool native)
     return json_pack("{s:o}", "error", error);
 }
 
+/* llama-server's routes; those of the page are ours. */
+static bool is_native(const char *path)
+{
+    static const char *const others[] = {"/v1/", "/cluster", "/session"};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strncmp(path, others[i], strlen(others[i])) == 0)
+            return false;
+    return true;
+}
+
 void fault_reply(struct call *c, const struct fault *f)
 {
     char seconds[16];
@@ -77,5 +88,5 @@ void fault_reply(struct call *c, const struct fault *f)
         snprintf(seconds, sizeof seconds, "%d", f->retry_s);
         http_header(c, "Retry-After", seconds);
     }
-    http_reply(c, f->status, fault_json(f, strncmp(call_path(c), "/v1/", 4) != 0));
+    http_reply(c, f->status, fault_json(f, is_native(call_path(c))));
 }

@@ -1,7 +1,7 @@
 /* Errors as clients of OpenAI's API and of llama-server expect them. One body serves both:
  * {"error": {"message": ..., "type": ..., "param": ... or null, "code": ... or null}}
- * with OpenAI's types and string codes under /v1/, and with "code" the status as a number
- * elsewhere, as llama-server's own routes have it. */
+ * with OpenAI's types and string codes under /v1/ and on the page's own routes, and with "code" the
+ * status as a number elsewhere, as llama-server's own routes have it. */
 #ifndef LINGUA_API_ERROR_H
 #define LINGUA_API_ERROR_H
 

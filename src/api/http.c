@@ -14,12 +14,10 @@
 #include <errno.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/listener.h>
-#include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "api/error.h"
 #include "api/http_impl.h"
@@ -257,9 +255,19 @@ const char *call_body(const struct call *c, size_t *n)
     return s;
 }
 
-int call_flow(const struct call *c)
+const char *call_header(const struct call *c, const char *name)
 {
-    return c->flow;
+    return evhttp_find_header(evhttp_request_get_input_headers(c->req), name);
+}
+
+bool call_is_head(const struct call *c)
+{
+    return evhttp_request_get_command(c->req) == EVHTTP_REQ_HEAD;
+}
+
+bool call_is_post(const struct call *c)
+{
+    return evhttp_request_get_command(c->req) == EVHTTP_REQ_POST;
 }
 
 void call_on_gone(struct call *c, void (*gone)(void *user), void *user)
@@ -279,100 +287,6 @@ void call_id(const char *prefix, char buf[CALL_ID_MAX])
     for (size_t i = 0; i < sizeof random; i++)
         buf[n + i] = letters[random[i] % (sizeof letters - 1)];
     buf[n + sizeof random] = '\0';
-}
-
-/* ---- who may ask ---- */
-
-static const char *header(const struct call *c, const char *name)
-{
-    return evhttp_find_header(evhttp_request_get_input_headers(c->req), name);
-}
-
-static const char *key_given(const struct call *c)
-{
-    const char *s = header(c, "Authorization");
-
-    if (s && strncasecmp(s, "Bearer ", 7) == 0) {
-        for (s += 7; *s == ' ';)
-            s++;
-        return s;
-    }
-    return header(c, "X-Api-Key"); /* llama-server takes it, too */
-}
-
-/* The key's index, or -1. Takes the same time wherever and whether it is found. */
-static int key_find(const struct http *h, const char *given)
-{
-    struct key k;
-    int found = -1;
-
-    SHA256((const uint8_t *)given, strlen(given), k.digest);
-    for (int i = 0; i < h->n_keys; i++)
-        if (CRYPTO_memcmp(k.digest, h->keys[i].digest, sizeof k.digest) == 0)
-            found = i;
-    return found;
-}
-
-/* FNV-1a over the client's address, beyond the numbers of keys. */
-static int address_flow(const struct call *c)
-{
-    char *address = NULL;
-    ev_uint16_t port;
-    uint32_t hash = 2166136261u;
-
-    evhttp_connection_get_peer(evhttp_request_get_connection(c->req), &address, &port);
-    for (const char *s = address; s && *s; s++)
-        hash = (hash ^ (uint8_t)*s) * 16777619u;
-    return API_KEYS_MAX + (int)(hash >> 2);
-}
-
-static bool key_judge(struct call *c, const struct http_route *route, struct fault *f)
-{
-    const struct http *h = c->conn->h;
-    const char *given = key_given(c);
-    int key = h->n_keys && given ? key_find(h, given) : -1;
-
-    c->flow = key >= 0 ? key : address_flow(c);
-    if (h->n_keys == 0 || key >= 0 || (route && route->open))
-        return true;
-    *f = (struct fault){.status = 401, .type = "invalid_request_error", .code = "invalid_api_key"};
-    snprintf(f->message, sizeof f->message, "%s",
-             given ? "this API key is not one of this server's"
-                   : "this server wants an API key: send the header Authorization: Bearer KEY");
-    http_header(c, "WWW-Authenticate", "Bearer");
-    return false;
-}
-
-static bool is_own_origin(const struct call *c, const char *origin)
-{
-    const char *host = header(c, "Host"), *at = strstr(origin, "://");
-
-    return host && at && strcasecmp(at + 3, host) == 0;
-}
-
-/* A page of another site may not use the reader's machine, unless --cors lets it. */
-static bool origin_judge(struct call *c, struct fault *f)
-{
-    const struct http *h = c->conn->h;
-    const char *origin = header(c, "Origin");
-    bool all = h->cors && strcmp(h->cors, "*") == 0;
-
-    if (!origin)
-        return true;
-    if (all || (h->cors && strcmp(h->cors, origin) == 0)) {
-        http_header(c, "Access-Control-Allow-Origin", h->cors);
-        if (!all)
-            http_header(c, "Vary", "Origin");
-        return true;
-    }
-    if (is_own_origin(c, origin))
-        return true;
-    *f = (struct fault){
-        .status = 403, .type = "invalid_request_error", .code = "origin_not_allowed"};
-    snprintf(f->message, sizeof f->message,
-             "pages from there may not use this server; lingua serve --cors ORIGIN allows one "
-             "origin, or * all");
-    return false;
 }
 
 /* ---- routes ---- */
@@ -473,12 +387,13 @@ static bool judge(struct call *c, const struct http_route **route, struct fault 
         http_header(c, "Connection", "close");
         return false;
     }
+    who_look(c);
     if (evhttp_request_get_command(c->req) == EVHTTP_REQ_OPTIONS) {
         /* Whoever is not allowed is told nothing that allows. */
-        (void)origin_judge(c, f);
+        (void)who_judge_origin(c, f);
         return true;
     }
-    return origin_judge(c, f) && key_judge(c, *route, f) && route_judge(c, *route, f);
+    return who_judge_origin(c, f) && who_judge_need(c, *route, f) && route_judge(c, *route, f);
 }
 
 static struct conn *conn_of(struct http *h, struct evhttp_request *req)
@@ -568,14 +483,6 @@ static enum err listener_bind(struct http *h, const struct api_opts *opts, struc
     return ERR_NONE;
 }
 
-static void keys_take(struct http *h, const struct api_opts *opts)
-{
-    h->keys = mem_zalloc((size_t)opts->n_keys, sizeof *h->keys);
-    h->n_keys = opts->n_keys;
-    for (int i = 0; i < opts->n_keys; i++)
-        SHA256((const uint8_t *)opts->keys[i], strlen(opts->keys[i]), h->keys[i].digest);
-}
-
 enum err http_open(struct event_base *base, const struct api_opts *opts,
                    const struct http_table *table, struct http **out, struct err_text *et)
 {
@@ -590,7 +497,7 @@ enum err http_open(struct event_base *base, const struct api_opts *opts,
     h->table_copy = *table;
     h->table = &h->table_copy;
     h->cors = opts->cors ? mem_strdup(opts->cors) : NULL;
-    keys_take(h, opts);
+    who_keys_take(h, opts);
     h->evhttp = evhttp_new(base);
     h->sweep = evtimer_new(base, on_sweep, h);
     CHECK(h->evhttp && h->sweep);
@@ -607,6 +514,7 @@ enum err http_open(struct event_base *base, const struct api_opts *opts,
         http_close(h);
         return e;
     }
+    session_init(&h->session, h->port, h->tls);
     *out = h;
     return ERR_NONE;
 }
@@ -622,8 +530,8 @@ void http_close(struct http *h)
         conn_free(n);
     event_free(h->sweep);
     SSL_CTX_free(h->tls);
-    OPENSSL_cleanse(h->keys, (size_t)h->n_keys * sizeof *h->keys);
-    free(h->keys);
+    who_keys_forget(h);
+    session_wipe(&h->session);
     free(h->cors);
     free(h);
 }
@@ -631,6 +539,11 @@ void http_close(struct http *h)
 int http_port(const struct http *h)
 {
     return h->port;
+}
+
+const struct session *http_session(const struct http *h)
+{
+    return &h->session;
 }
 
 void http_stats(const struct http *h, struct http_stats *out)

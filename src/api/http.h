@@ -14,13 +14,18 @@
 
 struct http;
 struct call;
+struct session;
 
 enum http_method { HTTP_GET = 1, HTTP_POST = 2 };
+
+/* What a route wants to see: an API key, where the server has any (the page's session will do); nothing
+ * (/health, the page); or the page's session itself (session.h), a key or not. */
+enum http_need { HTTP_NEED_KEY, HTTP_NEED_NOTHING, HTTP_NEED_SESSION };
 
 struct http_route {
     const char *path; /* whole: "/v1/models"; ending in a slash: everything below it, too */
     int methods;      /* of enum http_method, or'd */
-    bool open;        /* needs no key (/health, the page) */
+    enum http_need need;
     void (*handle)(void *user, struct call *call);
 };
 
@@ -44,13 +49,22 @@ MUST_CHECK enum err http_open(struct event_base *base, const struct api_opts *op
                               struct err_text *et);
 void http_close(struct http *h); /* calls end as if their clients had gone */
 int http_port(const struct http *h);
+const struct session *http_session(const struct http *h);
 void http_stats(const struct http *h, struct http_stats *out);
 
 const char *call_path(const struct call *c);
-const char *call_query(const struct call *c, const char *name); /* decoded; NULL: not there */
+const char *call_query(const struct call *c, const char *name);  /* decoded; NULL: not there */
+const char *call_header(const struct call *c, const char *name); /* NULL: not there */
 const char *call_body(const struct call *c, size_t *n);
+bool call_is_head(const struct call *c); /* only the headers of a GET's answer go out */
+bool call_is_post(const struct call *c);
 /* Whose it is: equal for equal API keys, else for equal addresses. */
 int call_flow(const struct call *c);
+bool call_has_session(const struct call *c);
+/* Whether HTTP_NEED_KEY is met. */
+bool call_is_let_in(const struct call *c);
+/* Whether it comes from our own page at one of our own names: without that no session begins. */
+bool call_is_of_page(const struct call *c);
 /* Told once when the client goes away before the answer was complete; the call is gone then. */
 void call_on_gone(struct call *c, void (*gone)(void *user), void *user);
 /* "chatcmpl-" and 24 random letters, into buf. */
@@ -68,6 +82,9 @@ void http_stream_begin(struct call *c);
 /* "data: ...\n\n". Kept back while the client does not read (api.h). */
 void http_event(struct call *c, const char *data, size_t n);
 void http_event_json(struct call *c, json_t *json); /* takes json */
-void http_stream_end(struct call *c);               /* the call is gone afterwards */
+/* Bytes of a stream as they are; for whoever looks first what of it is not taken yet. */
+void http_stream_bytes(struct call *c, const char *bytes, size_t n);
+size_t call_unread(const struct call *c); /* bytes that wait for the system to take them */
+void http_stream_end(struct call *c);     /* the call is gone afterwards */
 
 #endif

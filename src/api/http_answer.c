@@ -16,6 +16,8 @@ static const char *status_words(int status)
         return "OK";
     case 204:
         return "No Content";
+    case 304:
+        return "Not Modified";
     case 400:
         return "Bad Request";
     case 401:
@@ -77,9 +79,9 @@ void http_reply_bytes(struct call *c, int status, const char *type, const void *
     char length[24];
 
     CHECK(body && !c->streaming);
-    if (status != 204)
+    if (status != 204 && status != 304)
         http_header(c, "Content-Type", type);
-    if (evhttp_request_get_command(req) != EVHTTP_REQ_HEAD) {
+    if (!call_is_head(c)) {
         CHECK(evbuffer_add(body, bytes, n) == 0);
     } else {
         snprintf(length, sizeof length, "%zu", n);
@@ -188,6 +190,21 @@ void http_event_json(struct call *c, json_t *json)
     http_event(c, text, strlen(text));
     free(text);
     json_decref(json);
+}
+
+void http_stream_bytes(struct call *c, const char *bytes, size_t n)
+{
+    struct evbuffer *text = evbuffer_new();
+
+    CHECK(c->streaming && !c->ending && !c->kept);
+    CHECK(text && evbuffer_add(text, bytes, n) == 0);
+    evhttp_send_reply_chunk(c->req, text);
+    evbuffer_free(text);
+}
+
+size_t call_unread(const struct call *c)
+{
+    return unread(c->conn);
 }
 
 void http_stream_end(struct call *c)

@@ -1,5 +1,5 @@
-/* Shared by http.c (connections, routes, who may ask), http_answer.c (what goes out) and
- * http_tls.c. */
+/* Shared by http.c (connections, routes), http_who.c (who may ask), http_answer.c (what goes out)
+ * and http_tls.c. */
 #ifndef LINGUA_API_HTTP_IMPL_H
 #define LINGUA_API_HTTP_IMPL_H
 
@@ -12,7 +12,9 @@
 #include <openssl/ssl.h>
 #include <sys/queue.h>
 
+#include "api/error.h"
 #include "api/http.h"
+#include "api/session.h"
 
 struct key {
     uint8_t digest[SHA256_DIGEST_LENGTH]; /* of the API key, which is not kept */
@@ -28,6 +30,7 @@ struct http {
     struct http_table table_copy;
     struct key *keys;
     int n_keys, port;
+    struct session session;
     char *cors;
     struct log log;
     struct http_stats stats;
@@ -61,6 +64,7 @@ struct call {
     struct evkeyvalq query;
     bool has_query;
     int flow;
+    bool has_key, has_session;
     int64_t began_us;
     void (*gone)(void *user);
     void *user;
@@ -74,6 +78,16 @@ void call_free(struct call *c); /* of conn, too; not the request, which is evhtt
 void web_conn_watch(struct conn *n);
 void web_conn_quiet(struct conn *n); /* its answer is on the way: nothing but writing counts */
 void web_conn_next(struct conn *n);  /* another request may come */
+
+/* http_who.c */
+void who_keys_take(struct http *h, const struct api_opts *opts);
+void who_keys_forget(struct http *h);
+/* Looks who asks: has_key, has_session, flow. */
+void who_look(struct call *c);
+/* A page of another site may not use the reader's machine, unless --cors lets it. */
+bool who_judge_origin(struct call *c, struct fault *f);
+/* route: NULL = there is none. */
+bool who_judge_need(struct call *c, const struct http_route *route, struct fault *f);
 
 /* http_answer.c */
 void answer_flush(struct conn *n);

@@ -62,9 +62,9 @@ static bool within(uint32_t c, const struct range *r, size_t n)
 
 /* Marks that stand on the character before them, joiners and variation selectors. */
 static const struct range narrow[] = {
-    {0x300, 0x36f},   {0x483, 0x489},   {0x591, 0x5bd},   {0x610, 0x61a},   {0x64b, 0x65f},
-    {0x93c, 0x93c},   {0x94d, 0x94d},   {0xe31, 0xe31},   {0xe34, 0xe3a},   {0xe47, 0xe4e},
-    {0x1ab0, 0x1aff}, {0x1dc0, 0x1dff}, {0x200b, 0x200d}, {0x20d0, 0x20ff}, {0xfe00, 0xfe0f},
+    {0x300, 0x36f},   {0x483, 0x489},   {0x591, 0x5bd},     {0x610, 0x61a},   {0x64b, 0x65f},
+    {0x93c, 0x93c},   {0x94d, 0x94d},   {0xe31, 0xe31},     {0xe34, 0xe3a},   {0xe47, 0xe4e},
+    {0x1ab0, 0x1aff}, {0x1dc0, 0x1dff}, {0x200b, 0x200d},   {0x20d0, 0x20ff}, {0xfe00, 0xfe0f},
     {0xfe20, 0xfe2f}, {0xfeff, 0xfeff}, {0xe0100, 0xe01ef},
 };
 /* East Asian scripts, full-width forms, pictures. */
@@ -76,8 +76,8 @@ static const struct range wide[] = {
 };
 /* What a terminal obeys, and what turns the direction of writing. */
 static const struct range unsafe[] = {
-    {0, 0x1f},          {0x7f, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f}, {0x2028, 0x202e},
-    {0x2066, 0x206f},   {0xfff0, 0xfffb}, {0xe0000, 0xe007f},
+    {0, 0x1f},        {0x7f, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f},
+    {0x2028, 0x202e}, {0x2066, 0x206f}, {0xfff0, 0xfffb}, {0xe0000, 0xe007f},
 };
 
 #define WITHIN(c, ranges) within(c, ranges, sizeof(ranges) / sizeof *(ranges))
@@ -85,9 +85,12 @@ static const struct range unsafe[] = {
 /* How long a character's UTF-8 is, by its first byte; 0: no character begins so. */
 static int length_of(unsigned char first)
 {
-    return first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3
-                                             : first < 0xf8                      ? 4
-                                                                                 : 0;
+    return first < 0x80   ? 1
+           : first < 0xc0 ? 0
+           : first < 0xe0 ? 2
+           : first < 0xf0 ? 3
+           : first < 0xf8 ? 4
+                          : 0;
 }
 
 /* The next character; 0 at the end. One that is not to be shown is '?', and so is each byte of what
@@ -194,8 +197,8 @@ static const char *code_of(int style, char buf[CODE_MAX])
 {
     static const int owner[SCREEN_OWNERS] = {36, 32, 33, 35, 34, 37};
     static const char *const codes[STYLE_OWNER] = {
-        [STYLE_PLAIN] = "\033[0m",  [STYLE_BOLD] = "\033[0;1m",  [STYLE_DIM] = "\033[0;2m",
-        [STYLE_GOOD] = "\033[0;32m", [STYLE_BUSY] = "\033[0;33m", [STYLE_BAD] = "\033[0;31m",
+        [STYLE_PLAIN] = "\033[0m",         [STYLE_BOLD] = "\033[0;1m",  [STYLE_DIM] = "\033[0;2m",
+        [STYLE_GOOD] = "\033[0;32m",       [STYLE_BUSY] = "\033[0;33m", [STYLE_BAD] = "\033[0;31m",
         [STYLE_ALARM] = "\033[0;1;37;41m",
     };
 

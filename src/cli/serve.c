@@ -356,6 +356,7 @@ static int cluster_begin(struct serve *s)
     struct cluster_opts opts = {.model_path = s->model_path,
                                 .state_folder = s->state_folder,
                                 .name = s->member.name,
+                                .alias = s->api.alias,
                                 .listen = s->member.listen,
                                 .n_threads = (int)s->member.threads,
                                 .memory_bytes = s->member.memory,

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "base/sys.h"
 #include "cli/cmd.h"
 #include "cli/files.h"
 #include "cli/say.h"
@@ -155,13 +156,52 @@ static bool is_this_machine(const char *host)
            strncmp(host, "127.", 4) == 0;
 }
 
+/* "http://127.0.0.1:8080"; free(). */
+static char *url_of(const struct serve_api *a, const char *host)
+{
+    bool v6 = strchr(host, ':');
+
+    return mem_printf("%s://%s%s%s:%d", a->tls_cert ? "https" : "http", v6 ? "[" : "", host,
+                      v6 ? "]" : "", api_port(a->api));
+}
+
+static void page_say(const struct serve_api *a, const char *host, const char *from)
+{
+    char *url = url_of(a, host);
+
+    say("page%s: %s/#key=%s", from, url, api_page_key(a->api));
+    free(url);
+}
+
+static bool is_everywhere(const char *host)
+{
+    return !*host || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 ||
+           strcmp(host, "::") == 0;
+}
+
+/* Where the page is, for this machine and, when the API is for others, for them. */
+static void pages_say(const struct serve_api *a, const char *host)
+{
+    char address[64];
+
+    if (!is_everywhere(host)) {
+        page_say(a, host, "");
+        return;
+    }
+    page_say(a, "127.0.0.1", "");
+    sys_local_address(address, sizeof address);
+    if (*address)
+        page_say(a, address, " for others");
+}
+
 static void opened_say(const struct serve_api *a)
 {
     const char *host = a->host ? a->host : "127.0.0.1";
-    bool v6 = strchr(host, ':');
+    char *url = url_of(a, host);
 
-    say("the API is at %s://%s%s%s:%d/v1 (OpenAI's dialect)", a->tls_cert ? "https" : "http",
-        v6 ? "[" : "", host, v6 ? "]" : "", api_port(a->api));
+    say("the API is at %s/v1 (OpenAI's dialect)", url);
+    free(url);
+    pages_say(a, host);
     if (is_this_machine(host))
         return;
     if (a->n_keys == 0)

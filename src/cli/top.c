@@ -26,13 +26,14 @@
 #include "head/remote.h"
 
 enum { COLUMNS_USUAL = 80, LINES_USUAL = 24 };
-#define ASK_EVERY_S  1.0
-#define RETRY_S      1.0
-#define SILENT_S     3.0 /* an answer takes a second at most */
+#define ASK_EVERY_S 1.0
+#define RETRY_S     1.0
+#define SILENT_S    3.0 /* an answer takes a second at most */
 
 static const char usage[] = "top [--once | --json]";
 static const char about[] =
-    "Shows the cluster whose head (lingua serve) runs on this machine, as it is just now: what each\n"
+    "Shows the cluster whose head (lingua serve) runs on this machine, as it is just now: what "
+    "each\n"
     "device holds and does, the ways between them, tokens per second, and what the plan promised\n"
     "against what was measured. \"pred.\" and \"meas.\" are milliseconds per token.\n"
     "q or Ctrl-C leaves. Without a terminal it prints one picture.";

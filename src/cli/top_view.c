@@ -55,8 +55,7 @@ static double sum(const json_t *o, const char *key)
 
     if (!json_is_array(list))
         return number(o, key);
-    json_array_foreach(list, i, v)
-        n += json_number_value(v);
+    json_array_foreach(list, i, v) n += json_number_value(v);
     return bounded(n);
 }
 
@@ -88,11 +87,11 @@ static void gather(struct view *v)
     size_t i;
 
     for (int r = 0; r <= 4; r++)
-        json_array_foreach(list, i, d)
-            if (rank(d) == r && v->n_devices < DEVICES_MAX) {
-                v->owner[v->n_devices] = has_part(d) ? v->n_owners++ : -1;
-                v->device[v->n_devices++] = d;
-            }
+        json_array_foreach(list, i, d) if (rank(d) == r && v->n_devices < DEVICES_MAX)
+        {
+            v->owner[v->n_devices] = has_part(d) ? v->n_owners++ : -1;
+            v->device[v->n_devices++] = d;
+        }
 }
 
 /* The place among the owners of the device of that name; -1: it has none. */
@@ -113,8 +112,7 @@ static char letter_of(int owner)
 
 static enum screen_style colour_of(int owner, enum screen_style base)
 {
-    return owner < 0 ? STYLE_PLAIN
-                     : (enum screen_style)((int)base + owner % (int)SCREEN_OWNERS);
+    return owner < 0 ? STYLE_PLAIN : (enum screen_style)((int)base + owner % (int)SCREEN_OWNERS);
 }
 
 /* ---- lines ---- */
@@ -185,9 +183,9 @@ static void draw_title(struct view *v)
     at = put(v, 0, room - 12, STYLE_BOLD, "%s %s", *alias ? alias : remote_text(model, "name"),
              remote_text(model, "quantisation"));
     if (room - at > 40)
-        at += put(v, at, room - at, STYLE_PLAIN, ", %s at %s",
-                  num_bytes(size, whole(number(model, "weight_bytes"))),
-                  remote_text(v->doc, "head"));
+        at +=
+            put(v, at, room - at, STYLE_PLAIN, ", %s at %s",
+                num_bytes(size, whole(number(model, "weight_bytes"))), remote_text(v->doc, "head"));
     (void)put(v, at + 2, room - at - 2, style, "%s", state);
     put_right(v, 0, v->width, STYLE_BOLD, "%s", rate);
     v->row++;
@@ -372,8 +370,11 @@ static void draw_condition(struct view *v, int at, const json_t *d)
     double heat = number(d, "temperature_c");
 
     if (heat > 0 && heat < 1000)
-        put_right(v, at, 3, heat >= 85 ? STYLE_BAD : heat >= 70 ? STYLE_BUSY : STYLE_PLAIN, "%.0fC",
-                  heat);
+        put_right(v, at, 3,
+                  heat >= 85   ? STYLE_BAD
+                  : heat >= 70 ? STYLE_BUSY
+                               : STYLE_PLAIN,
+                  "%.0fC", heat);
     if (json_is_number(battery))
         put_right(v, at + 4, 5, json_number_value(battery) <= 15 ? STYLE_BAD : STYLE_PLAIN,
                   "%.0f%%%s", json_number_value(battery),
@@ -445,8 +446,7 @@ static int n_hops(const struct view *v)
     size_t i;
     int n = 0;
 
-    json_array_foreach(list, i, hop)
-        n += flows(hop);
+    json_array_foreach(list, i, hop) n += flows(hop);
     return n;
 }
 
@@ -489,11 +489,11 @@ static void draw_hops(struct view *v, int lines)
     put_right(v, left + 40, 5, STYLE_DIM, "pred.");
     put_right(v, left + 46, 5, STYLE_DIM, "meas.");
     v->row++;
-    json_array_foreach(list, i, hop)
-        if (flows(hop) && drawn < shown) {
-            draw_hop(v, hop, left);
-            drawn++;
-        }
+    json_array_foreach(list, i, hop) if (flows(hop) && drawn < shown)
+    {
+        draw_hop(v, hop, left);
+        drawn++;
+    }
     draw_more(v, n, shown, "hop");
 }
 

@@ -43,6 +43,30 @@ static void tell_change(evutil_socket_t fd, short what, void *user)
     c->change_told = false;
     if (c->opts.changed)
         c->opts.changed(c->opts.user);
+    for (struct cluster_watch *w = c->watches, *next; w; w = next) {
+        next = w->next;
+        w->changed(w->user);
+    }
+}
+
+void cluster_watch(struct cluster *c, struct cluster_watch *w)
+{
+    w->next = c->watches;
+    c->watches = w;
+}
+
+void cluster_unwatch(struct cluster *c, struct cluster_watch *w)
+{
+    struct cluster_watch **at = &c->watches;
+
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+}
+
+const char *cluster_name(const struct cluster *c)
+{
+    return c->name;
 }
 
 void cluster_changed(struct cluster *c)
@@ -91,27 +115,6 @@ void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX])
 int64_t cluster_token_life_us(const struct cluster *c)
 {
     return c->opts.token_life_s ? (int64_t)c->opts.token_life_s * 1000000 : TOKEN_LIFE_US_DEFAULT;
-}
-
-void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell)
-{
-    char address[ADDRESS_MAX];
-    struct token t;
-
-    token_book_make(&c->tokens, clock_us(), cluster_token_life_us(c), &t);
-    token_text(&t, buf);
-    token_wipe(&t);
-    cluster_address(c, address);
-    if (tell && c->opts.invited)
-        c->opts.invited(c->opts.user, buf, address);
-}
-
-static void invite_anew(struct cluster *c)
-{
-    char text[TOKEN_TEXT_MAX];
-
-    cluster_invite(c, text, true);
-    OPENSSL_cleanse(text, sizeof text);
 }
 
 /* ---- members ---- */
@@ -476,14 +479,14 @@ static void pair(struct cluster *c, struct link *l, const struct wire_greet *g)
     if (e) {
         link_refuse(l, e, et.text);
         if (used)
-            invite_anew(c);
+            cluster_invite_anew(c);
         return;
     }
     log_say(&c->opts.log, "cluster", "%s is paired now (%s, key %s)", given, link_peer_address(l),
             key_id_short(link_peer(l), key));
     let_in(c, l);
     cluster_send_roster(c);
-    invite_anew(c);
+    cluster_invite_anew(c);
 }
 
 static struct member *member_new(struct cluster *c, const struct key_id *key)
@@ -682,6 +685,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user)
         link_send(m->link, &f);
     }
     event_add(c->local_listener, NULL); /* if it had to be put aside */
+    cluster_stats_tick(c, now);
     cluster_measure_begin(c, now);
     cluster_answer_questions(c, now);
     cluster_expect(c, now);
@@ -880,7 +884,7 @@ static void begin(struct cluster *c)
     c->core_timer = event_new(c->base, -1, 0, on_core_time, c);
     CHECK(c->tick && c->core_timer);
     event_add(c->tick, &every);
-    invite_anew(c);
+    cluster_invite_anew(c);
     if (roster_body(c->roster)->n > 1)
         c->expect_until_us = clock_us() + EXPECT_US;
     cluster_feed_member(c, CORE_UP, 0, 0, ERR_NONE, NULL);

@@ -25,18 +25,21 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "link/link.h"
 #include "link/token.h"
 #include "model/model.h"
 
 struct event_base;
 struct cluster;
 
-enum { CLUSTER_PING_MS = 400, CLUSTER_LOST_MS = 1600 };
+enum { CLUSTER_PING_MS = 400, CLUSTER_LOST_MS = 1600, CLUSTER_REPORT_MS = 2000 };
 
 struct cluster_opts {
     const char *model_path;
     const char *state_folder;
     const char *name;      /* of this device; NULL = the host's */
+    const char *alias;     /* of the model, in cluster_json; NULL = the file's
+                              name for it. Borrowed, as all of these */
     const char *listen;    /* for devices: "host:port"; NULL = every address, the usual port */
     int n_threads;         /* >= 1 */
     uint64_t memory_bytes; /* of this whole process; 0 = 70 % of what is available */
@@ -72,7 +75,38 @@ MUST_CHECK enum err cluster_open(struct event_base *base, const struct cluster_o
 void cluster_close(struct cluster *c);
 
 int cluster_port(const struct cluster *c);
+const char *cluster_name(const struct cluster *c); /* of this device */
 /* The same as {"do": "devices"} on the socket. */
 json_t *cluster_json(const struct cluster *c);
+
+/* Somebody who looks on. `changed` is called when something that cluster_json shows has changed, as
+ * cluster_opts.changed is; figures that move all the time (tokens, bytes) do not count. Meanwhile
+ * devices are asked for what they report every CLUSTER_REPORT_MS. */
+struct cluster_watch {
+    void (*changed)(void *user); /* the cluster must not be asked back from within */
+    void *user;
+    struct cluster_watch *next; /* the cluster's */
+};
+void cluster_watch(struct cluster *c, struct cluster_watch *w); /* borrowed until */
+void cluster_unwatch(struct cluster *c, struct cluster_watch *w);
+/* Asks devices for what they report, unless that was done just now; cluster_json has it a moment
+ * later. */
+void cluster_refresh(struct cluster *c);
+
+/* ---- what its owner may tell it; on the socket, and from the page ---- */
+
+struct cluster_invitation {
+    char token[TOKEN_TEXT_MAX], address[ADDRESS_MAX]; /* a secret: to be wiped */
+    int64_t expires_s;
+};
+/* A fresh token, for one device. */
+void cluster_invite(struct cluster *c, struct cluster_invitation *out);
+/* Leaves it out of every plan until it joins anew. ERR_INPUT: there is none of that name here;
+ * ERR_UNSUPPORTED: it is the head. */
+MUST_CHECK enum err cluster_drain(struct cluster *c, const char *name, struct err_text *et);
+/* Throws it out for good. ERR_INPUT. */
+MUST_CHECK enum err cluster_revoke(struct cluster *c, const char *name, struct err_text *et);
+/* Whether private modules may be placed there. ERR_INPUT. */
+MUST_CHECK enum err cluster_mine(struct cluster *c, const char *name, bool on, struct err_text *et);
 
 #endif

@@ -149,7 +149,7 @@ void cluster_ask_members(struct cluster *c)
     struct frame_out f;
 
     wire_empty_encode(FRAME_REPORT_ASK, &buf, &f);
-    worker_report(c->worker, &c->member[0].report);
+    cluster_report_self(c);
     for (int i = 1; i < c->n_members; i++) {
         struct member *m = &c->member[i];
 
@@ -336,62 +336,13 @@ static void do_open(struct client *cl, uint64_t number, const json_t *q)
 
 static void do_invite(struct client *cl, uint64_t number)
 {
-    struct cluster *c = cl->cluster;
-    char text[TOKEN_TEXT_MAX], address[ADDRESS_MAX];
+    struct cluster_invitation in;
 
-    cluster_invite(c, text, false);
-    cluster_address(c, address);
+    cluster_invite(cl->cluster, &in);
     send_json(cl, number,
-              json_pack("{s:s, s:s, s:I}", "token", text, "address", address, "expires_s",
-                        (json_int_t)(cluster_token_life_us(c) / 1000000)));
-    OPENSSL_cleanse(text, sizeof text);
-}
-
-static enum err do_revoke(struct cluster *c, const char *name, struct err_text *et)
-{
-    struct member *m = cluster_member_named(c, name);
-    struct err_text text;
-    struct key_id key;
-    bool here;
-    enum err e = roster_revoke(c->roster, name, &key, et);
-
-    if (e)
-        return e;
-    (void)err_set(&text, ERR_GONE, "%s was removed from the cluster", name);
-    log_say(&c->opts.log, "cluster", "%s", text.text);
-    cluster_send_roster(c);
-    here = m && m->link;
-    if (here)
-        m->link = NULL;
-    hub_cut(c->hub, &key, "it was removed from the cluster");
-    if (here)
-        cluster_member_left(m, text.text, "was removed from the cluster");
-    return ERR_NONE;
-}
-
-static enum err do_drain(struct cluster *c, const char *name, struct err_text *et)
-{
-    struct member *m = cluster_member_named(c, name);
-
-    if (!m || (m->id && !m->link))
-        return err_set(et, ERR_INPUT, "there is no device %s here now", name);
-    if (m->id == 0)
-        return err_set(et, ERR_INPUT, "%s is the head itself: it cannot be drained", name);
-    m->drained = true; /* still up: until the next plan runs, the core needs to hear of its loss */
-    cluster_feed_member(c, CORE_DRAIN, m->id, 0, ERR_NONE, NULL);
-    return ERR_NONE;
-}
-
-static enum err do_mine(struct cluster *c, const char *name, bool on, struct err_text *et)
-{
-    enum err e = roster_mine(c->roster, name, on, et);
-
-    if (e)
-        return e;
-    cluster_send_roster(c);
-    if (c->opts.want_private)
-        cluster_feed_member(c, CORE_CHANGED, 0, 0, ERR_NONE, NULL);
-    return ERR_NONE;
+              json_pack("{s:s, s:s, s:I}", "token", in.token, "address", in.address, "expires_s",
+                        (json_int_t)in.expires_s));
+    OPENSSL_cleanse(&in, sizeof in);
 }
 
 static void do_named(struct client *cl, uint64_t number, const char *what, const json_t *q)
@@ -404,11 +355,11 @@ static void do_named(struct client *cl, uint64_t number, const char *what, const
     if (!name)
         e = err_set(&et, ERR_INPUT, "\"name\" is missing");
     else if (strcmp(what, "revoke") == 0)
-        e = do_revoke(c, name, &et);
+        e = cluster_revoke(c, name, &et);
     else if (strcmp(what, "drain") == 0)
-        e = do_drain(c, name, &et);
+        e = cluster_drain(c, name, &et);
     else
-        e = do_mine(c, name, json_is_true(json_object_get(q, "on")), &et);
+        e = cluster_mine(c, name, json_is_true(json_object_get(q, "on")), &et);
     if (e)
         send_error(cl, number, e, et.text);
     else

@@ -379,7 +379,7 @@ static void own_loaded(void *user, uint32_t epoch, enum err e, const char *why)
 
     if (epoch != c->running.number)
         return;
-    worker_report(c->worker, &c->member[0].report);
+    cluster_report_self(c);
     p->phase = e ? WIRE_PHASE_FAILED : WIRE_PHASE_READY;
     (void)snprintf(c->member[0].trouble, ERR_TEXT_MAX, "%s", e ? why : "");
     p->weight_bytes = c->member[0].report.weight_bytes;

@@ -6,7 +6,9 @@
  *   cluster_stats.c   sums and figures, for metrics
  *   cluster_timeline.c  the last answer as a timeline
  *   cluster_admin.c   the socket for this machine's programs
- *   cluster_json.c    the cluster as JSON
+ *   cluster_orders.c  what its owner tells it: invite, drain, revoke, mine
+ *   cluster_json.c    the cluster as JSON: devices; and, in cluster_chain_json.c, what they make
+ *                     together: the plan, stages, hops, speed
  * All of it on the event loop's thread. */
 #ifndef LINGUA_HEAD_CLUSTER_IMPL_H
 #define LINGUA_HEAD_CLUSTER_IMPL_H
@@ -37,9 +39,10 @@ enum {
     QUESTIONS_MAX = 16,
     REPORT_WAIT_MS = 400,
     TRACE_WAIT_MS = 3000,
-    PAIR_LOST_MAX = 3, /* then their steps go by the head for good */
-    SENT_MAX = 1024,   /* steps remembered: more than can be under way */
-    ASKERS_MAX = 64,   /* of the timeline, at once */
+    PAIR_LOST_MAX = 3,   /* then their steps go by the head for good */
+    SENT_MAX = 1024,     /* steps remembered: more than can be under way */
+    CLUSTER_MOMENTS = 5, /* ticks, which are two seconds */
+    ASKERS_MAX = 64,     /* of the timeline, at once */
 };
 
 /* A device of the roster that was here at least once since we run; [0] is the head itself. */
@@ -264,6 +267,15 @@ struct cluster {
               1]; /* of the running epoch, in front of each stage; the last home */
     } sums;
     int64_t stats_asked_us; /* when reports were last asked for */
+    /* Sums as they were at the last ticks, the oldest at `at`: for what goes on now. */
+    struct {
+        struct cluster_moment {
+            int64_t us; /* 0 = not yet */
+            uint64_t rows_read, rows_decoded;
+        } moment[CLUSTER_MOMENTS];
+        int at;
+    } lately;
+    struct cluster_watch *watches;
 };
 
 /* cluster.c */
@@ -274,8 +286,6 @@ void cluster_member_down(struct member *m, const char *text);
 void cluster_member_left(struct member *m, const char *sentence, const char *text);
 void cluster_send_roster(struct cluster *c);
 int64_t cluster_token_life_us(const struct cluster *c);
-/* A fresh token, its text in buf, told to `invited` when tell is set. */
-void cluster_invite(struct cluster *c, char buf[TOKEN_TEXT_MAX], bool tell);
 void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
 
 /* Lets the core count on it once it is known what it costs and how far away it is. */
@@ -351,10 +361,18 @@ MUST_CHECK enum err cluster_gen_open(struct cluster *c, struct err_text *et);
 void cluster_gen_close(struct cluster *c);
 
 /* cluster_stats.c */
+/* The head's own report, and how this machine is. */
+void cluster_report_self(struct cluster *c);
 /* A report has come: what it says is added to the member's sums. */
 void cluster_count_report(struct member *m);
 /* Bytes that the head sends or sees on their way to a stage; n_stages: home. */
 void cluster_count_hop(struct cluster *c, int stage, size_t bytes);
+/* A tick: remembers the sums, and asks for reports when somebody looks on. */
+void cluster_stats_tick(struct cluster *c, int64_t now_us);
+/* Rows per second over about the last two. */
+void cluster_lately(const struct cluster *c, double *read_per_s, double *decoded_per_s);
+/* The hop in front of a stage of the running epoch (n_stages: home). False: it stays on one device. */
+bool cluster_hop(const struct cluster *c, int stage, struct cluster_hop_stats *out);
 
 /* cluster_admin.c */
 MUST_CHECK enum err cluster_local_open(struct cluster *c, struct err_text *et);
@@ -371,9 +389,17 @@ void cluster_ask_members(struct cluster *c);
 /* A plan that was asked for. */
 void cluster_plan_answer(struct cluster *c, struct planner_job *job);
 
-/* cluster_json.c */
+/* cluster_orders.c */
+void cluster_invite_anew(struct cluster *c); /* a fresh token, told to cluster_opts.invited */
+
+/* cluster_chain_json.c */
 /* What was predicted for the plan that runs; NULL: it is not the last that was made. */
 const struct place_prediction *cluster_prediction(const struct cluster *c);
+/* Adds all of the document but the head, its model and the devices. */
+void cluster_chain_json(const struct cluster *c, json_t *o);
+json_t *cluster_plan_json(const struct cluster *c); /* its "plan" */
+void json_set_u64(json_t *o, const char *key, uint64_t value);
+void json_set_text(json_t *o, const char *key, const char *value); /* "?" when it is no UTF-8 */
 /* Of the plan that runs, per stage, milliseconds of one row; empty when it is not known. */
 json_t *cluster_predicted_json(const struct cluster *c);
 /* records: [device, step, stage, rows, arrived, begun, ended, sent] as remote.h says. */

@@ -1,4 +1,4 @@
-/* The cluster as JSON: what remote.h describes. */
+/* The cluster as JSON, what remote.h describes: its devices. */
 #include <string.h>
 
 #include "base/check.h"
@@ -24,6 +24,9 @@ static const char *member_state(const struct cluster *c, const struct member *m)
         return *m->trouble ? "lost" : "offline";
     if (!m->up)
         return *m->trouble ? "failed" : "measuring";
+    if (m->drained && epoch_device(&c->running, m->id) >= 0 &&
+        core_view(c->core).state == CORE_RUNNING)
+        return "draining"; /* until another plan runs */
     if (m->drained || !has_part)
         return p->phase == WIRE_PHASE_FAILED ? "failed" : "idle";
     switch (p->phase) {
@@ -67,18 +70,6 @@ static json_t *hops_of(const struct cluster *c, const struct member *m)
     return hops;
 }
 
-static void set_u64(json_t *o, const char *key, uint64_t value)
-{
-    json_object_set_new(o, key, json_integer((json_int_t)value));
-}
-
-static void set_text(json_t *o, const char *key, const char *value)
-{
-    json_t *text = json_string(value);
-
-    json_object_set_new(o, key, text ? text : json_string("?"));
-}
-
 static void add_work(json_t *o, const struct wire_report *r)
 {
     double decode_ms = 0, sent = 0;
@@ -87,38 +78,23 @@ static void add_work(json_t *o, const struct wire_report *r)
         decode_ms = (double)r->decode_us / 1000 / (double)r->decode_steps;
         sent = (double)r->decode_sent_bytes / (double)r->decode_steps;
     }
-    set_u64(o, "resident_bytes", r->resident_bytes);
-    set_u64(o, "weight_bytes", r->weight_bytes);
-    set_u64(o, "kv_bytes", r->kv_bytes);
-    set_u64(o, "steps", r->steps);
-    set_u64(o, "rows", r->rows);
+    json_set_u64(o, "resident_bytes", r->resident_bytes);
+    json_set_u64(o, "weight_bytes", r->weight_bytes);
+    json_set_u64(o, "kv_bytes", r->kv_bytes);
+    json_set_u64(o, "steps", r->steps);
+    json_set_u64(o, "rows", r->rows);
     json_object_set_new(o, "compute_ms", json_real((double)r->compute_us / 1000));
     json_object_set_new(o, "decode_ms", json_real(decode_ms));
-    set_u64(o, "sent_bytes", r->sent_bytes);
+    json_set_u64(o, "sent_bytes", r->sent_bytes);
     json_object_set_new(o, "sent_bytes_per_row", json_real(sent));
-    set_u64(o, "memory_free_bytes", r->memory_free);
-    set_u64(o, "storage_free_bytes", r->storage_free);
+    json_set_u64(o, "memory_free_bytes", r->memory_free);
+    json_set_u64(o, "storage_free_bytes", r->storage_free);
     if (r->temperature_mc > 0)
         json_object_set_new(o, "temperature_c", json_real(r->temperature_mc / 1000.0));
     if (r->battery_percent >= 0 && r->memory_free > 0) { /* else it has reported nothing yet */
-        set_u64(o, "battery_percent", (uint64_t)r->battery_percent);
+        json_set_u64(o, "battery_percent", (uint64_t)r->battery_percent);
         json_object_set_new(o, "charging", json_boolean(r->charging));
     }
-}
-
-const struct place_prediction *cluster_prediction(const struct cluster *c)
-{
-    const struct planner_job *job = c->planned;
-    const struct plan *p = &c->running.plan;
-
-    if (!c->running.number || !job || !job->report || job->found.plan.n_stages != p->n_stages)
-        return NULL;
-    for (int s = 0; s < p->n_stages; s++)
-        if (job->found.plan.stage[s].first != p->stage[s].first ||
-            job->draft->member[job->found.used[job->found.plan.stage[s].device]] !=
-                c->running.member[p->stage[s].device])
-            return NULL;
-    return &job->report->prediction;
 }
 
 /* What a device of the plan computes per token; 0 when it is not known. */
@@ -133,16 +109,6 @@ static double predicted_s(const struct cluster *c, int device)
     return sum;
 }
 
-json_t *cluster_predicted_json(const struct cluster *c)
-{
-    const struct place_prediction *of = cluster_prediction(c);
-    json_t *list = json_array();
-
-    for (int s = 0; of && s < c->running.plan.n_stages; s++)
-        json_array_append_new(list, json_real(1e3 * of->compute_s[s]));
-    return list;
-}
-
 static json_t *member_json(const struct cluster *c, const struct member *m, bool mine)
 {
     char key[KEY_ID_TEXT_MAX], modules[96] = "";
@@ -152,32 +118,35 @@ static json_t *member_json(const struct cluster *c, const struct member *m, bool
 
     if (device >= 0)
         plan_describe(&c->running.plan, c->model, device, modules, sizeof modules);
-    set_text(o, "name", m->able.name);
-    set_text(o, "key", key_id_short(&m->key, key));
+    json_set_text(o, "name", m->able.name);
+    json_set_text(o, "key", key_id_short(&m->key, key));
     json_object_set_new(o, "head", json_boolean(m->id == 0));
     json_object_set_new(o, "mine", json_boolean(mine));
     json_object_set_new(o, "drained", json_boolean(m->drained));
-    set_text(o, "state", member_state(c, m));
-    set_text(o, "trouble", m->trouble);
-    set_text(o, "modules", modules);
-    set_text(o, "address", m->link ? link_peer_address(m->link) : "");
-    set_text(o, "kind", m->able.kind);
-    set_text(o, "kernels", m->able.kernels);
-    set_u64(o, "threads", (uint64_t)m->able.n_threads);
-    set_u64(o, "memory_bytes", m->able.memory_bytes);
-    set_u64(o, "planned_bytes", m->planned_bytes);
-    set_u64(o, "base_bytes", m->able.base_bytes);
-    set_u64(o, "speed", m->able.speed);
-    set_u64(o, "cap_percent", (uint64_t)m->able.cap);
+    json_set_text(o, "state", member_state(c, m));
+    json_set_text(o, "trouble", m->trouble);
+    json_set_text(o, "modules", modules);
+    json_set_text(o, "address", m->link ? link_peer_address(m->link) : "");
+    json_set_text(o, "kind", m->able.kind);
+    json_set_text(o, "kernels", m->able.kernels);
+    json_set_u64(o, "threads", (uint64_t)m->able.n_threads);
+    json_set_u64(o, "memory_bytes", m->able.memory_bytes);
+    json_set_u64(o, "planned_bytes", m->planned_bytes);
+    json_set_u64(o, "base_bytes", m->able.base_bytes);
+    json_set_u64(o, "speed", m->able.speed);
+    json_set_u64(o, "cap_percent", (uint64_t)m->able.cap);
     json_object_set_new(o, "spare", json_boolean(m->able.spare));
     json_object_set_new(o, "predicted_ms", json_real(1e3 * predicted_s(c, device)));
-    set_u64(o, "received_bytes", p->received);
-    set_u64(o, "done", p->done);
-    set_u64(o, "total", p->total);
+    json_set_u64(o, "received_bytes", p->received);
+    json_set_u64(o, "done", p->done);
+    json_set_u64(o, "total", p->total);
     json_object_set_new(o, "rtt_ms", json_real((double)m->rtt_us / 1000));
-    set_u64(o, "out_bytes_per_s", m->out_bytes_per_s);
-    set_u64(o, "in_bytes_per_s", m->in_bytes_per_s);
-    set_text(o, "security", m->id == 0 ? "this program" : m->link ? link_security(m->link) : "");
+    json_set_u64(o, "out_bytes_per_s", m->out_bytes_per_s);
+    json_set_u64(o, "in_bytes_per_s", m->in_bytes_per_s);
+    json_set_text(o, "security",
+                  m->id == 0 ? "this program"
+                  : m->link  ? link_security(m->link)
+                             : "");
     add_work(o, &m->report);
     json_object_set_new(o, "hops", hops_of(c, m));
     return o;
@@ -191,13 +160,13 @@ static json_t *absent_json(const struct wire_member *w)
     json_t *o = json_object();
 
     memcpy(key.bytes, w->key, sizeof key.bytes);
-    set_text(o, "name", w->name);
-    set_text(o, "key", key_id_short(&key, shown));
+    json_set_text(o, "name", w->name);
+    json_set_text(o, "key", key_id_short(&key, shown));
     json_object_set_new(o, "head", json_false());
     json_object_set_new(o, "mine", json_boolean(w->mine));
-    set_text(o, "state", "offline");
-    set_text(o, "modules", "");
-    set_text(o, "trouble", "");
+    json_set_text(o, "state", "offline");
+    json_set_text(o, "modules", "");
+    json_set_text(o, "trouble", "");
     return o;
 }
 
@@ -226,43 +195,6 @@ static const char *state_name(enum core_state s)
     return "?";
 }
 
-/* What the last plan promises, and who is not in it and why; null when there is none. */
-static json_t *plan_summary(const struct cluster *c)
-{
-    const struct planner_job *job = c->planned;
-    json_t *o, *left = json_array();
-    char limit[256], why[ERR_TEXT_MAX + 64];
-
-    if (!job || !job->report) {
-        json_decref(left);
-        return json_null();
-    }
-    report_limit_text(&job->draft->p, job->report, limit, sizeof limit);
-    for (int i = 0; i < job->draft->p.n_devices; i++) {
-        const struct report_device *d = &job->report->device[i];
-
-        if (d->used)
-            continue;
-        o = json_object();
-        set_text(o, "name", job->draft->name[i]);
-        json_object_set_new(o, "tokens_per_s_with_it", json_real(d->other_tokens_per_s));
-        report_left_out_text(&job->draft->p, job->report, i, why, sizeof why);
-        set_text(o, "why", why);
-        json_array_append_new(left, o);
-    }
-    o = json_object();
-    set_u64(o, "concurrency", (uint64_t)job->draft->p.concurrency);
-    json_object_set_new(o, "ms_per_token", json_real(1e3 * job->report->prediction.token_s));
-    json_object_set_new(o, "tokens_per_s", json_real(job->report->prediction.tokens_per_s));
-    json_object_set_new(o, "ttft_ms", json_real(1e3 * job->report->prediction.ttft_s));
-    set_u64(o, "prompt", (uint64_t)job->draft->p.prompt);
-    set_text(o, "limit", limit);
-    json_object_set_new(o, "gap_percent", json_real(100 * job->found.gap));
-    json_object_set_new(o, "stayed", json_boolean(job->stayed));
-    json_object_set_new(o, "left_out", left);
-    return o;
-}
-
 json_t *cluster_json(const struct cluster *c)
 {
     const struct wire_roster_body *body = roster_body(c->roster);
@@ -272,20 +204,21 @@ json_t *cluster_json(const struct cluster *c)
     char address[ADDRESS_MAX];
 
     cluster_address(c, address);
-    set_text(o, "head", c->name);
-    set_text(o, "state", state_name(view.state));
-    set_text(o, "waiting_for", view.text);
-    set_text(o, "address", address);
-    set_u64(o, "epoch", view.epoch);
-    set_u64(o, "n_ctx", (uint64_t)c->segment.n_ctx);
-    set_text(model, "name", shape->name);
-    set_text(model, "arch", shape->arch);
-    set_text(model, "quantisation", shape->type_name);
-    set_text(model, "path", c->model_path);
-    set_u64(model, "weight_bytes", shape->weight_bytes);
-    set_u64(model, "n_modules", (uint64_t)model_n_modules(c->model));
-    set_u64(model, "scratch_bytes", c->problem.scratch_bytes);
-    set_u64(model, "scratch_output_bytes", c->problem.scratch_output_bytes);
+    json_set_text(o, "head", c->name);
+    json_set_text(o, "state", state_name(view.state));
+    json_set_text(o, "waiting_for", view.text);
+    json_set_text(o, "address", address);
+    json_set_u64(o, "epoch", view.epoch);
+    json_set_u64(o, "n_ctx", (uint64_t)c->segment.n_ctx);
+    json_set_text(model, "name", shape->name);
+    json_set_text(model, "alias", c->opts.alias ? c->opts.alias : shape->name);
+    json_set_text(model, "arch", shape->arch);
+    json_set_text(model, "quantisation", shape->type_name);
+    json_set_text(model, "path", c->model_path);
+    json_set_u64(model, "weight_bytes", shape->weight_bytes);
+    json_set_u64(model, "n_modules", (uint64_t)model_n_modules(c->model));
+    json_set_u64(model, "scratch_bytes", c->problem.scratch_bytes);
+    json_set_u64(model, "scratch_output_bytes", c->problem.scratch_output_bytes);
     json_object_set_new(o, "model", model);
     for (int i = 0; i < body->n; i++) {
         const struct wire_member *w = &body->member[i];
@@ -295,8 +228,7 @@ json_t *cluster_json(const struct cluster *c)
                               m ? member_json(c, m, w->mine || m->id == 0) : absent_json(w));
     }
     json_object_set_new(o, "devices", devices);
-    json_object_set_new(o, "plan", plan_summary(c));
-    json_object_set_new(o, "measured", cluster_measured_json(c));
+    cluster_chain_json(c, o);
     return o;
 }
 

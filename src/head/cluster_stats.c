@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "device/condition.h"
 #include "head/cluster_impl.h"
 
 enum { ASK_EVERY_US = 3000000 };
@@ -28,12 +29,26 @@ void cluster_count_hop(struct cluster *c, int stage, size_t bytes)
     c->sums.hop[stage].frames++;
 }
 
+void cluster_report_self(struct cluster *c)
+{
+    struct wire_report *r = &c->member[0].report;
+    struct condition how;
+
+    worker_report(c->worker, r);
+    condition_read("/sys", c->state_folder, &how);
+    r->memory_free = how.memory_free;
+    r->storage_free = how.storage_free;
+    r->temperature_mc = how.temperature_mc;
+    r->battery_percent = how.battery_percent;
+    r->charging = how.charging;
+}
+
 /* What devices say of themselves is asked for now and then, and there the next time. */
-static void ask_reports(struct cluster *c)
+void cluster_refresh(struct cluster *c)
 {
     int64_t now = clock_us();
 
-    worker_report(c->worker, &c->member[0].report);
+    cluster_report_self(c);
     cluster_count_report(&c->member[0]);
     if (c->measure_until_us || (c->stats_asked_us && now - c->stats_asked_us < ASK_EVERY_US))
         return;
@@ -60,36 +75,64 @@ static double latency_s(const struct cluster *c, int from, int to)
     return (double)rtt_us / 2e6;
 }
 
-/* The hop in front of a stage; n_stages: home. The head sees its own and those it passes on; of the
- * others it knows what their device reports to have sent, which has one stage. */
-static void fill_hop(const struct cluster *c, int stage, struct cluster_stats *out)
+/* The head sees its own and those it passes on; of the others it knows what their device reports to
+ * have sent, which has one stage. */
+bool cluster_hop(const struct cluster *c, int stage, struct cluster_hop_stats *out)
 {
     const struct epoch *e = &c->running;
     const struct plan *p = &e->plan;
     int from = stage > 0 ? e->member[p->stage[stage - 1].device] : 0;
     int to = stage < p->n_stages ? e->member[p->stage[stage].device] : 0;
-    struct cluster_hop_stats *h = &out->hop[out->n_hops];
 
+    *out = (struct cluster_hop_stats){.from = c->member[from].able.name,
+                                      .to = c->member[to].able.name};
     if (from == to)
-        return;
-    *h = (struct cluster_hop_stats){.from = c->member[from].able.name,
-                                    .to = c->member[to].able.name,
-                                    .bytes = c->sums.hop[stage].bytes,
-                                    .frames = c->sums.hop[stage].frames,
-                                    .latency_s = latency_s(c, from, to)};
-    if (!h->frames && from) {
-        h->bytes = c->member[from].report.sent_bytes;
-        h->frames = c->member[from].report.steps;
+        return false;
+    out->bytes = c->sums.hop[stage].bytes;
+    out->frames = c->sums.hop[stage].frames;
+    out->latency_s = latency_s(c, from, to);
+    if (!out->frames && from) {
+        out->bytes = c->member[from].report.sent_bytes;
+        out->frames = c->member[from].report.steps;
     }
-    out->n_hops++;
+    return true;
 }
+
+/* ---- what goes on now ---- */
+
+void cluster_stats_tick(struct cluster *c, int64_t now_us)
+{
+    c->lately.moment[c->lately.at] =
+        (struct cluster_moment){now_us, c->sums.rows_read, c->sums.rows_decoded};
+    c->lately.at = (c->lately.at + 1) % CLUSTER_MOMENTS;
+    if (!c->watches || c->measure_until_us ||
+        now_us - c->stats_asked_us < (int64_t)CLUSTER_REPORT_MS * 1000)
+        return;
+    c->stats_asked_us = now_us;
+    cluster_ask_members(c);
+}
+
+void cluster_lately(const struct cluster *c, double *read_per_s, double *decoded_per_s)
+{
+    int oldest = c->lately.moment[c->lately.at].us ? c->lately.at : 0; /* at first they are few */
+    const struct cluster_moment *then = &c->lately.moment[oldest];
+    double s = (double)(clock_us() - then->us) / 1e6;
+
+    *read_per_s = *decoded_per_s = 0;
+    if (!then->us || s <= 0)
+        return;
+    *read_per_s = (double)(c->sums.rows_read - then->rows_read) / s;
+    *decoded_per_s = (double)(c->sums.rows_decoded - then->rows_decoded) / s;
+}
+
+/* ---- all of it ---- */
 
 void cluster_stats(struct cluster *c, struct cluster_stats *out)
 {
     struct core_view v = core_view(c->core);
 
     memset(out, 0, sizeof *out);
-    ask_reports(c);
+    cluster_refresh(c);
     out->running = v.state == CORE_RUNNING;
     out->epoch = v.epoch;
     out->n_streams = v.n_streams;
@@ -111,5 +154,5 @@ void cluster_stats(struct cluster *c, struct cluster_stats *out)
     for (int i = 0; i < c->n_members; i++)
         fill_device(&c->member[i], &out->device[i]);
     for (int s = 0; c->running.number && s <= c->running.plan.n_stages; s++)
-        fill_hop(c, s, out);
+        out->n_hops += cluster_hop(c, s, &out->hop[out->n_hops]);
 }

@@ -5,24 +5,40 @@
  *
  *   {"do":"devices"}   {"head": name, "state": "alone|waiting|fetching|loading|running",
  *                       "waiting_for": text, "address": "host:port", "epoch": n, "n_ctx": n,
- *                       "model": {"name","arch","quantisation","path","weight_bytes","n_modules",
+ *                       "model": {"name","alias" (what it is called),"arch","quantisation","path",
+ *                                 "weight_bytes","n_modules",
  *                                 "scratch_bytes", "scratch_output_bytes" (on top, with output)},
- *                       "devices": [DEVICE...]}
+ *                       "devices": [DEVICE...], "slots", "speed", "stages", "hops", "plan",
+ *                       "predicted", "measured", "time_ms" (Unix)}
  *       DEVICE = {"name", "key" (short), "head": bool, "mine": bool, "drained": bool,
- *                 "state": "ready|fetching|loading|measuring|idle|failed|lost|offline", "trouble": text,
- *                 "modules": text, "address", "kind", "kernels", "threads", "memory_bytes",
- *                 "base_bytes" (before any model), "planned_bytes", "resident_bytes",
- *                 "weight_bytes", "kv_bytes", "speed",
+ *                 "state": "ready|fetching|loading|measuring|idle|draining|failed|lost|offline",
+ *                 "trouble": text, "modules": text, "address", "kind", "kernels", "threads",
+ *                 "memory_bytes", "base_bytes" (before any model), "planned_bytes",
+ *                 "resident_bytes", "weight_bytes", "kv_bytes", "speed",
  *                 "received_bytes" (weights, since it was assigned its part), "done", "total",
  *                 "rtt_ms", "security", "steps", "rows", "compute_ms", "decode_ms",
  *                 "sent_bytes", "sent_bytes_per_row",
  *                 "hops": [{"to": name, "via": "direct"|"head"}]}
+ *       "draining": drained, and still holding a part of the plan that runs. One that was never here
+ *       since the head runs has but name, key, head, mine, state, modules, trouble.
  *       DEVICE has costs and condition, too: "predicted_ms" (computing per token), "cap_percent",
  *       "spare", "out_bytes_per_s", "in_bytes_per_s" (of its link), "memory_free_bytes",
- *       "storage_free_bytes", "temperature_c", "battery_percent", "charging"; beside the devices stand
+ *       "storage_free_bytes", and where its system tells "temperature_c", "battery_percent",
+ *       "charging".
+ *       "slots" {"n", "busy", "waiting" (requests in the queue)}
+ *       "speed" over about the last two seconds, of all streams {"tokens_per_s",
+ *       "prefill_tokens_per_s", and now: "streams"}
+ *       "stages" in the order of the chain, [] when no plan runs: [{"device": name, "first", "last"
+ *       (modules), "text", "weight_bytes", "predicted_ms", "measured_ms" (arrival to departure)}]
+ *       "hops" one more than stages; hops[i] is in front of stages[i], the last leads home. Where
+ *       from and to are the same nothing is sent: [{"from", "to": names, "via": "direct"|"head",
+ *       "latency_ms", "bytes_per_s" (of the link), "bytes", "frames" (since the epoch began),
+ *       "bytes_per_token", "predicted_ms", "measured_ms"}]. What is not known is null
  *       "plan" {"concurrency", "ms_per_token", "tokens_per_s", "ttft_ms", "prompt", "limit",
- *       "gap_percent", "stayed", "left_out": [{"name", "tokens_per_s_with_it", "why"}]} and
- *       "measured" (docs/planner.md), each null when there is none.
+ *       "gap_percent", "stayed", "left_out": [{"name", "tokens_per_s_with_it", "why"}]}
+ *       "predicted" of one token of one stream {"token_ms", "compute_ms", "hops_ms", "head_ms",
+ *       "tokens_per_s", "ttft_ms"}
+ *       "measured" (docs/planner.md); each of the three is null when there is none.
  *   {"do":"plan", ...}            the plan's document (docs/planner.md); of the plan that runs, or,
  *                                 with any of "concurrency", "context", "prompt", "depth": n,
  *                                 "use", "without": [names], "equal": B, of the one that would be

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "head/cluster.h"
 #include "head/pool.h"
 #include "support/tiny_vocab.h"
 
@@ -19,6 +20,7 @@ struct cluster {
     struct fake_wish wish;
     struct fake_seen seen;
     struct gen *first;
+    struct cluster_watch *watches;
     struct event *picture; /* comes a little later, as a real one does */
     enum cluster_picture picture_kind;
     void (*picture_done)(void *user, const char *text, size_t n);
@@ -360,4 +362,62 @@ void cluster_stats(struct cluster *c, struct cluster_stats *out)
 {
     *out = (struct cluster_stats){.running = !c->wish.down, .epoch = 1, .n_devices = 1};
     out->device[0] = (struct cluster_device_stats){.name = "head", .up = true};
+}
+
+/* ---- the cluster, looked at and told ---- */
+
+void fake_changed(struct cluster *c)
+{
+    for (struct cluster_watch *w = c->watches; w; w = w->next)
+        w->changed(w->user);
+}
+
+const char *cluster_name(const struct cluster *c)
+{
+    (void)c;
+    return "head";
+}
+
+json_t *cluster_json(const struct cluster *c)
+{
+    ((struct cluster *)c)->seen.n_documents++;
+    return json_pack("{s:s, s:{s:s}, s:i, s:i}", "head", "head", "model", "name", c->model_name,
+                     "moved", c->wish.moved, "time_ms", c->seen.n_documents);
+}
+
+void cluster_watch(struct cluster *c, struct cluster_watch *w)
+{
+    w->next = c->watches;
+    c->watches = w;
+    c->seen.n_watches++;
+}
+
+void cluster_unwatch(struct cluster *c, struct cluster_watch *w)
+{
+    CHECK(c->watches == w);
+    c->watches = w->next;
+    c->seen.n_watches--;
+}
+
+void cluster_refresh(struct cluster *c)
+{
+    (void)c;
+}
+
+void cluster_invite(struct cluster *c, struct cluster_invitation *out)
+{
+    *out = (struct cluster_invitation){.expires_s = 900};
+    c->seen.n_invited++;
+    snprintf(out->token, sizeof out->token, "aaaa-bbbb-cccc-%d", c->seen.n_invited);
+    snprintf(out->address, sizeof out->address, "192.168.1.5:7333");
+}
+
+enum err cluster_drain(struct cluster *c, const char *name, struct err_text *et)
+{
+    if (strcmp(name, "head") == 0)
+        return err_set(et, ERR_UNSUPPORTED, "%s is the head itself", name);
+    if (strcmp(name, "phone") != 0)
+        return err_set(et, ERR_INPUT, "there is no device %s here now", name);
+    snprintf(c->seen.drained, sizeof c->seen.drained, "%s", name);
+    return ERR_NONE;
 }

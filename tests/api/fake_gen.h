@@ -20,6 +20,7 @@ struct fake_wish {
     int fail_after; /* tokens; 0 = never. ERR_GONE */
     bool busy;      /* the queue is full */
     bool down;      /* no epoch runs */
+    int moved;      /* a number in the cluster's document */
 };
 
 /* What it saw. */
@@ -30,6 +31,8 @@ struct fake_seen {
     int32_t prompt[FAKE_PROMPT_MAX];
     int n_stops;
     char stop[GEN_STOPS_MAX][64];
+    int n_invited, n_watches, n_documents;
+    char drained[64];
 };
 
 /* vocab: a GGUF file (support/tiny_vocab.h). */
@@ -37,5 +40,6 @@ struct cluster *fake_open(struct event_base *base, const char *vocab, const char
 void fake_close(struct cluster *c);
 struct fake_wish *fake_wish(struct cluster *c);
 struct fake_seen *fake_seen(struct cluster *c);
+void fake_changed(struct cluster *c); /* whoever looks on is told */
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "api/client.h"
 #include "api/http.h"
+#include "api/session.h"
 #include "base/mem.h"
 
 struct rig {
@@ -70,11 +71,12 @@ static void on_stream(void *user, struct call *c)
 }
 
 static const struct http_route routes[] = {
-    {"/echo", HTTP_GET | HTTP_POST, false, on_echo},
-    {"/below/", HTTP_GET, false, on_query},
-    {"/hold", HTTP_GET, false, on_hold},
-    {"/stream", HTTP_POST, false, on_stream},
-    {"/open", HTTP_GET, true, on_query},
+    {"/echo", HTTP_GET | HTTP_POST, HTTP_NEED_KEY, on_echo},
+    {"/below/", HTTP_GET, HTTP_NEED_KEY, on_query},
+    {"/hold", HTTP_GET, HTTP_NEED_KEY, on_hold},
+    {"/stream", HTTP_POST, HTTP_NEED_KEY, on_stream},
+    {"/open", HTTP_GET, HTTP_NEED_NOTHING, on_query},
+    {"/page", HTTP_POST, HTTP_NEED_SESSION, on_echo},
 };
 
 static void on_answered(void *user, const char *route, int status, double seconds)
@@ -361,22 +363,49 @@ static void test_keys(void **state)
     rig_close(&r);
 }
 
+/* With what stands for the port in it. */
+static void ask_at(struct rig *r, struct client *c, const char *fmt)
+{
+    int port = http_port(r->http);
+    char *request = mem_printf(fmt, port, port);
+
+    ask(r, c, request);
+    free(request);
+}
+
 static void test_origins(void **state)
 {
     const struct api_opts opts = {.cors = "http://page.test"};
+    static const char *const keys[] = {"sesame"};
+    const struct api_opts locked = {.keys = keys, .n_keys = 1};
     struct rig r = {0};
     struct client c;
 
     rig_open(&r, NULL);
-    ask(&r, &c, "GET /echo HTTP/1.1\r\nHost: here:1\r\nOrigin: http://page.test\r\n\r\n");
+    ask_at(&r, &c, "GET /echo HTTP/1.1\r\nHost: localhost:%d\r\nOrigin: http://page.test\r\n\r\n");
     assert_non_null(strstr(c.in, "HTTP/1.1 403"));
     client_close(&c);
-    ask(&r, &c, "GET /echo HTTP/1.1\r\nHost: here:1\r\nOrigin: http://here:1\r\n\r\n");
+    ask_at(&r, &c,
+           "GET /echo HTTP/1.1\r\nHost: localhost:%d\r\nOrigin: http://localhost:%d\r\n\r\n");
     assert_non_null(strstr(c.in, "HTTP/1.1 200"));
+    client_close(&c);
+    /* A stranger's name for our address agrees with itself. */
+    ask_at(&r, &c,
+           "GET /echo HTTP/1.1\r\nHost: page.test:%d\r\nOrigin: http://page.test:%d\r\n\r\n");
+    assert_non_null(strstr(c.in, "HTTP/1.1 403"));
     client_close(&c);
     ask(&r, &c, "OPTIONS /echo HTTP/1.1\r\nHost: here:1\r\nOrigin: http://page.test\r\n\r\n");
     assert_non_null(strstr(c.in, "HTTP/1.1 204"));
     assert_null(strstr(c.in, "Allow-Origin"));
+    client_close(&c);
+    rig_close(&r);
+
+    /* Whose page has a key is let in by whatever name. */
+    rig_open(&r, &locked);
+    ask(&r, &c,
+        "GET /echo HTTP/1.1\r\nHost: here:1\r\nOrigin: https://here:1\r\nX-Api-Key: "
+        "sesame\r\n\r\n");
+    assert_non_null(strstr(c.in, "HTTP/1.1 200"));
     client_close(&c);
     rig_close(&r);
 
@@ -389,6 +418,42 @@ static void test_origins(void **state)
     ask(&r, &c, "GET /echo HTTP/1.1\r\nHost: here:1\r\nOrigin: http://page.test\r\n\r\n");
     assert_non_null(strstr(c.in, "HTTP/1.1 200"));
     assert_non_null(strstr(c.in, "Access-Control-Allow-Origin: http://page.test"));
+    client_close(&c);
+    rig_close(&r);
+}
+
+static void page_ask(struct rig *r, struct client *c, const char *origin, const char *more)
+{
+    int port = http_port(r->http);
+    char *request = mem_printf("POST /page HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nOrigin: %s:%d\r\n"
+                               "Cookie: %s=%s\r\n%sContent-Length: 0\r\n\r\n",
+                               port, origin, port, http_session(r->http)->name,
+                               http_session(r->http)->cookie, more);
+
+    ask(r, c, request);
+    free(request);
+}
+
+/* What is for the page alone: no key opens it, nor does the cookie from elsewhere. */
+static void test_session_wanted(void **state)
+{
+    static const char *const keys[] = {"sesame"};
+    const struct api_opts opts = {.keys = keys, .n_keys = 1, .cors = "*"};
+    struct rig r = {0};
+    struct client c;
+
+    rig_open(&r, &opts);
+    ask(&r, &c, "POST /page HTTP/1.1\r\nHost: a\r\nX-Api-Key: sesame\r\nContent-Length: 0\r\n\r\n");
+    assert_non_null(strstr(c.in, "HTTP/1.1 403"));
+    client_close(&c);
+    page_ask(&r, &c, "http://127.0.0.1", "");
+    assert_non_null(strstr(c.in, "HTTP/1.1 200"));
+    client_close(&c);
+    page_ask(&r, &c, "http://localhost", "");
+    assert_non_null(strstr(c.in, "HTTP/1.1 403"));
+    client_close(&c);
+    page_ask(&r, &c, "http://127.0.0.1", "Sec-Fetch-Site: cross-site\r\n");
+    assert_non_null(strstr(c.in, "HTTP/1.1 403"));
     client_close(&c);
     rig_close(&r);
 }
@@ -610,6 +675,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_session_wanted),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_stream_to_an_old_client),
         cmocka_unit_test(test_gone_while_waiting),

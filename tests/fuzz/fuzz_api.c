@@ -10,12 +10,14 @@
 #include <string.h>
 
 #include "api/api_impl.h"
+#include "api/session.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "fuzz/api_world.h"
 
 enum {
     REQUESTS_MAX = 4,
+    HEADER_MAX = 128,
     TURNS_MAX = 6000,       /* then all clients go away */
     TURNS_LEFT_MAX = 60000, /* of what is under way without clients */
     FLAG_BROKEN = 1,
@@ -34,7 +36,8 @@ enum state { FREE, ASKED, STREAMING, ANSWERED };
 struct call {
     enum state state;
     char path[64];
-    char *body; /* of exactly that size, so that a read beyond it is seen */
+    char *body;   /* of exactly that size, so that a read beyond it is seen */
+    char *header; /* what any header says: the body's beginning */
     size_t n_body;
     int flow, n_events;
     int gone_events, gone_turns; /* when the client goes away; 0 = never */
@@ -80,6 +83,46 @@ const char *call_path(const struct call *c)
     return c->path;
 }
 
+const struct session *http_session(const struct http *h)
+{
+    static const struct session session = {
+        .key = "0123456789abcdef0123456789abcdef0123456789abcdef", .name = "lingua_8080"};
+
+    CHECK(h == &server);
+    return &session;
+}
+
+const char *call_header(const struct call *c, const char *name)
+{
+    return *name && c->n_body ? c->header : NULL;
+}
+
+bool call_is_head(const struct call *c)
+{
+    CHECK(c->state == ASKED);
+    return false;
+}
+
+bool call_is_post(const struct call *c)
+{
+    return c->n_body > 0;
+}
+
+bool call_has_session(const struct call *c)
+{
+    return c->flow % 2;
+}
+
+bool call_is_let_in(const struct call *c)
+{
+    return c->flow % 2;
+}
+
+bool call_is_of_page(const struct call *c)
+{
+    return c->n_body % 2;
+}
+
 const char *call_query(const struct call *c, const char *name)
 {
     return c->flow % 2 ? name : NULL;
@@ -113,7 +156,8 @@ void call_id(const char *prefix, char buf[CALL_ID_MAX])
 static void call_over(struct call *c)
 {
     free(c->body);
-    c->body = NULL;
+    free(c->header);
+    c->body = c->header = NULL;
     c->state = ANSWERED;
 }
 
@@ -164,6 +208,20 @@ void http_event_json(struct call *c, json_t *json)
     c->n_events++;
 }
 
+/* Somebody who looks on does so for ever: this one goes at once. */
+void http_stream_bytes(struct call *c, const char *bytes, size_t n)
+{
+    CHECK(c->state == STREAMING && n > 2 && memcmp(bytes + n - 2, "\n\n", 2) == 0);
+    c->gone_events = 1;
+    c->n_events++;
+}
+
+size_t call_unread(const struct call *c)
+{
+    CHECK(c->state == STREAMING);
+    return 0;
+}
+
 void http_stream_end(struct call *c)
 {
     CHECK(c->state == STREAMING);
@@ -188,6 +246,8 @@ static void ask(const uint8_t *data, size_t size)
     c->n_body = size - 2;
     c->body = mem_alloc(c->n_body);
     memcpy(c->body, data + 2, c->n_body);
+    c->header = mem_zalloc(1, HEADER_MAX);
+    memcpy(c->header, c->body, c->n_body < HEADER_MAX ? c->n_body : HEADER_MAX - 1);
     route->handle(server.table.user, c);
 }
 
@@ -242,10 +302,13 @@ static void run(const uint8_t *data, size_t size)
 {
     const struct api_opts opts = {.alias = "tiny"};
     struct err_text et;
+    static struct event_base *base; /* never turned */
     struct api *a;
     int n_left = 0;
 
-    CHECK(api_open(NULL, world_cluster(), &opts, &a, &et) == ERR_NONE);
+    if (!base)
+        base = event_base_new();
+    CHECK(api_open(base, world_cluster(), &opts, &a, &et) == ERR_NONE);
     ask_all(data, size);
     for (int turn = 0; clients_look(turn) > 0; turn++)
         /* Nobody may wait for what never comes. */

@@ -141,7 +141,8 @@ static void test_no_control(void **state)
 static void test_colours(void **state)
 {
     const struct screen_out plain = {0}, colours = {.colours = true};
-    char *with = drawn("home", NULL, 80, 24, &colours), *without = drawn("home", NULL, 80, 24, &plain);
+    char *with = drawn("home", NULL, 80, 24, &colours),
+         *without = drawn("home", NULL, 80, 24, &plain);
 
     (void)state;
     assert_null(strchr(without, 033));
@@ -169,12 +170,13 @@ static void test_cells(void **state)
 
     (void)state;
     assert_int_equal(screen_width_of("abc"), 3);
-    assert_int_equal(screen_width_of("\xe5\xae\xb6"), 2);    /* a house */
-    assert_int_equal(screen_width_of("e\xcc\x81"), 1);       /* an accent of its own */
-    assert_int_equal(screen_width_of("\xff\xc3"), 2);        /* no UTF-8 */
+    assert_int_equal(screen_width_of("\xe5\xae\xb6"), 2);         /* a house */
+    assert_int_equal(screen_width_of("e\xcc\x81"), 1);            /* an accent of its own */
+    assert_int_equal(screen_width_of("\xff\xc3"), 2);             /* no UTF-8 */
     assert_int_equal(screen_width_of("\xc0\x80\xed\xa0\x80"), 5); /* nor these: too long, half */
     assert_int_equal(screen_put(s, 0, 0, 4, STYLE_PLAIN, "abcdef"), 4);
-    assert_int_equal(screen_put(s, 0, 5, 4, STYLE_PLAIN, "\xe5\xae\xb6\xe5\xae\xb6\xe5\xae\xb6"), 3);
+    assert_int_equal(screen_put(s, 0, 5, 4, STYLE_PLAIN, "\xe5\xae\xb6\xe5\xae\xb6\xe5\xae\xb6"),
+                     3);
     assert_int_equal(screen_put(s, 0, 10, 9, STYLE_PLAIN, "xyz"), 2);
     assert_int_equal(screen_put(s, 1, 12, 9, STYLE_PLAIN, "x"), 0);
     assert_int_equal(screen_put(s, 2, 0, 9, STYLE_PLAIN, "x"), 0);
@@ -190,7 +192,7 @@ static void test_cells(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_golden),     cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_no_control), cmocka_unit_test(test_colours),
         cmocka_unit_test(test_cells),
     };
