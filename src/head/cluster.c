@@ -144,6 +144,7 @@ static void member_down(struct member *m, const char *text, bool lost)
     struct err_text words;
 
     m->report_due = m->trace_due = false;
+    m->n_looks_due = 0;
     probe_free(m->probe);
     m->probe = NULL;
     (void)err_set(&words, ERR_GONE, "%s %s", m->able.name, text);
