@@ -95,30 +95,39 @@ function page() {
     return p;
 }
 
+// Seconds of CPU that the three have used. On a machine that has other things to do, it drifts less
+// than tokens per second.
+const cpu = () => running.reduce((sum, p) => {
+    const f = readFileSync(`/proc/${p.pid}/stat`, 'utf8').split(') ')[1].split(' ');
+    return sum + (Number(f[11]) + Number(f[12])) / 100;
+}, 0);
+
 const decoded = async () => Number(/^lingua_rows_decoded_total (\d+)/m
     .exec(await (await get('/metrics')).text())[1]);
 
 async function rate(n) {
     const pages = Array.from({ length: n }, page);
     await sleep(500);
-    const before = await decoded(), began = performance.now();
+    const before = await decoded(), cpuBefore = cpu(), began = performance.now();
     await sleep(1000 * Number(opt.seconds));
     const tokens = await decoded() - before, s = (performance.now() - began) / 1000;
+    const cpuS = cpu() - cpuBefore;
     pages.forEach(p => p.request.destroy());
     await sleep(200);
-    return { per_s: tokens / s, events: pages.reduce((sum, p) => sum + p.events, 0) / (n || 1) / s,
+    return { per_s: tokens / s, cpu_ms: 1000 * cpuS / tokens, events: pages.reduce((sum, p) => sum + p.events, 0) / (n || 1) / s,
         bytes: pages.reduce((sum, p) => sum + p.bytes, 0) / (n || 1) / s };
 }
 
 const streams = Array.from({ length: Number(opt.streams) }, stream);
 await rate(0);
-const ratios = [], rounds = [];
+const ratios = [], cpuRatios = [], rounds = [];
 for (let i = 0; i < Number(opt.rounds); i++) {
     // The machine drifts: each is first as often as the other.
     const order = i % 2 ? [Number(opt.pages), 0] : [0, Number(opt.pages)], got = {};
     for (const n of order)
         got[n ? 'watched' : 'alone'] = await rate(n);
     ratios.push(got.watched.per_s / got.alone.per_s);
+    cpuRatios.push(got.watched.cpu_ms / got.alone.cpu_ms);
     rounds.push(got);
     console.error(`  ${got.alone.per_s.toFixed(0)} tokens/s, ${got.watched.per_s.toFixed(0)} with ` +
         `${opt.pages} pages (${got.watched.events.toFixed(1)} events/s of ` +
@@ -132,6 +141,8 @@ const median = quantile(ratios, 0.5), doc = { pages: Number(opt.pages), streams:
 console.log(`== ${opt.pages} pages, ${opt.streams} streams: ${median.toFixed(3)} of the tokens/s ` +
     `without (half of ${opt.rounds} rounds between ${doc.quarter.toFixed(3)} and ` +
     `${doc.three_quarters.toFixed(3)})`);
+doc.cpu_ratio = quantile(cpuRatios, 0.5);
+console.log(`  CPU per token, of the three devices: ${doc.cpu_ratio.toFixed(3)} times as much`);
 const holds = median > 1 - COST_MAX;
 console.log(`  less than ${100 * COST_MAX} % lost: ${holds ? 'holds' : 'DOES NOT HOLD'}`);
 if (opt.json)
