@@ -2,7 +2,7 @@
 //
 // A model without a chat template cannot answer, only continue text: such a conversation is one text,
 // written by the user and the model in turns, and goes to /v1/completions as a whole.
-import { ApiError, GoneError, events, isAbort } from '../api.js';
+import { ApiError, GoneError, ask, events, isAbort } from '../api.js';
 import { cluster, model } from '../cluster/live.js';
 import { announce, announceEnd } from '../ui/announce.js';
 import { conversations, newId, update, updateMessage } from './conversations.js';
@@ -22,7 +22,17 @@ export function joined(before, text) {
     return ` ${text}`;
 }
 
-function bodyOf(c, upTo) {
+// As much of a text's end as leaves room to go on: models that only continue texts often have small
+// contexts, and a story need not end there.
+async function promptOf(text, room, signal) {
+    const { nCtx } = model.get();
+    if (!nCtx || 3 * text.length < nCtx) return text; /* no token is less than a byte */
+    const { tokens } = await ask('/tokenize', { content: text, add_special: true }, { signal });
+    const most = Math.max(nCtx - room, Math.floor(nCtx / 2));
+    return tokens.length > most ? tokens.slice(-most) : text;
+}
+
+async function bodyOf(c, upTo, signal) {
     const s = settings.get();
     const before = c.messages.slice(0, upTo);
     const common = {
@@ -32,12 +42,11 @@ function bodyOf(c, upTo) {
         temperature: s.temperature,
         top_p: s.topP,
     };
-    if (c.mode === 'text')
-        return {
-            ...common,
-            prompt: before.map(m => m.content).join(''),
-            max_tokens: s.maxTokens || textTokens,
-        };
+    if (c.mode === 'text') {
+        const room = s.maxTokens || textTokens;
+        const prompt = await promptOf(before.map(m => m.content).join(''), room, signal);
+        return { ...common, prompt, max_tokens: room };
+    }
     const said = before.map(({ role, content }) => ({ role, content }));
     if (s.system) said.unshift({ role: 'system', content: s.system });
     return { ...common, messages: said, ...(s.maxTokens ? { max_tokens: s.maxTokens } : {}) };
@@ -100,7 +109,7 @@ async function stream(id, messageId, got, signal) {
     };
     got.asked = performance.now();
     const path = c.mode === 'text' ? '/v1/completions' : '/v1/chat/completions';
-    for await (const e of events(path, { body: bodyOf(c, upTo), signal })) {
+    for await (const e of events(path, { body: await bodyOf(c, upTo, signal), signal })) {
         takeEvent(e.data, got);
         if (got.parts && performance.now() - drawn > drawEveryMs) draw('streaming');
     }

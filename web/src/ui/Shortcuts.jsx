@@ -5,7 +5,7 @@ import { keys, letters, setLetters } from './shortcuts.js';
 const fixed = [
     ['Enter', 'Send what is written'],
     ['Shift + Enter', 'A new line'],
-    ['Esc', 'Stop the answer, close a dialog'],
+    ['Esc', 'Stop the answer, leave the message, close a dialog'],
     ['← → + −', 'In the timeline: move, zoom'],
     ['[ ]', 'In the timeline: the part before, the next'],
 ];

@@ -57,6 +57,10 @@ export function onKey(e) {
         stop(current);
         return;
     }
+    if (e.key === 'Escape' && e.target.id === 'composer') {
+        document.getElementById('main').focus();
+        return;
+    }
     if (!letters.get().on || e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;
     const found = keys.find(([key]) => key === e.key);
     if (!found) return;
