@@ -1,5 +1,6 @@
 /* What the files of the cluster driver share (cluster.h says what it is):
- *   cluster.c         opening and closing, the door, members and their heartbeat
+ *   cluster.c         opening and closing, the door, the heartbeat
+ *   cluster_member.c  members: what they say, and what they cost
  *   cluster_epoch.c   the core's actions: solving, assigning, loading, linking neighbours
  *   cluster_steps.c   steps and results on their way
  *   cluster_gen.c     what generations need (gen.c): the vocabulary, the pool, slots
@@ -281,15 +282,24 @@ struct cluster {
 /* cluster.c */
 void cluster_changed(struct cluster *c);
 struct member *cluster_member_named(struct cluster *c, const char *name);
+struct member *cluster_member_of(struct cluster *c, const struct key_id *key); /* or NULL */
+int64_t cluster_token_life_us(const struct cluster *c);
+void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
+
+/* cluster_member.c */
+struct member *cluster_member_new(struct cluster *c, const struct key_id *key); /* NULL: too many */
+/* A device of the roster has come by a link that has greeted. */
+void cluster_member_take(struct cluster *c, struct link *l, const struct wire_greet *g,
+                         const struct wire_member *entry);
+/* Lets the core count on it once it is known what it costs and how far away it is. */
+void cluster_member_known(struct member *m);
 void cluster_member_down(struct member *m, const char *text);
 /* The same for one that will not be back soon: nobody waits for it, as for one that was lost. */
 void cluster_member_left(struct member *m, const char *sentence, const char *text);
 void cluster_send_roster(struct cluster *c);
-int64_t cluster_token_life_us(const struct cluster *c);
-void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
-
-/* Lets the core count on it once it is known what it costs and how far away it is. */
-void cluster_member_known(struct member *m);
+void cluster_send_roster_to(struct cluster *c, struct link *l);
+/* A rough figure for people and devices files: weight bytes it goes through in a second. */
+double cluster_weights_per_s(const struct cluster *c, const struct wire_profile *w);
 
 /* cluster_plan.c */
 /* Plans for those who are there, when the devices of last time were waited for long enough. */
