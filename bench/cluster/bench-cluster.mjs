@@ -21,7 +21,7 @@ const { values: opt, positionals } = parseArgs({
     options: {
         calibrate: { type: 'boolean' }, mix: { type: 'string', multiple: true },
         link: { type: 'string', multiple: true }, rounds: { type: 'string' },
-        tokens: { type: 'string' }, model: { type: 'string', default: 'wide' },
+        tokens: { type: 'string' }, model: { type: 'string', default: 'wide:44' },
         quick: { type: 'boolean' }, jitter: { type: 'string', default: '0' },
         loss: { type: 'string', default: '0' }, json: { type: 'string' },
         'no-llama': { type: 'boolean' }, 'no-forced': { type: 'boolean' },

@@ -240,6 +240,7 @@ static void openai_closing(struct work *w, void *own)
     if (c->p.include_usage) {
         last = openai_object(w, c, json_array());
         json_object_set_new(last, "usage", work_usage_json(w));
+        json_object_set_new(last, "timings", shape_timings(&c->choice[0].end));
         work_event(w, last);
     }
     work_done(w);

@@ -34,6 +34,7 @@ async function streamed(api, more = {}) {
             to.probs.push(...c.logprobs?.tokens ?? []);
         }
     }
+    assert.ok(last.timings.predicted_n > 0 && last.timings.predicted_per_second > 0);
     return { choices, usage: last.usage, events };
 }
 

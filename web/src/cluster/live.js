@@ -1,0 +1,87 @@
+// The cluster as the head sees it now: one stream of events, taken up again whenever it breaks.
+import { ApiError, GoneError, ask, events, isAbort } from '../api.js';
+import { refreshSession } from '../session.js';
+import { makeStore } from '../store.js';
+
+const quietMax = 40000; /* the head pings every 15 s */
+const historyMs = 60000;
+
+// link: connecting, open, lost or denied (a key or a session is wanted).
+export const cluster = makeStore({ link: 'connecting', since: Date.now(), doc: null, history: [] });
+// template: whether the model has a chat template; null as long as we do not know.
+export const model = makeStore({ template: null, nCtx: 0, alias: '' });
+
+let wake = () => {};
+let stop = () => {};
+
+function move(link) {
+    if (cluster.get().link !== link) cluster.set({ link, since: Date.now() });
+}
+
+function take(doc) {
+    const now = Date.now();
+    const speed = doc.speed?.tokens_per_s ?? 0;
+    const history = cluster.get().history.filter(h => h.at > now - historyMs);
+    cluster.set({ doc, history: [...history, { at: now, speed }] });
+    move('open');
+}
+
+export async function refreshModel() {
+    const props = await ask('/props');
+    model.set({
+        template: Boolean(props.chat_template),
+        nCtx: props.n_ctx ?? props.default_generation_settings?.n_ctx ?? 0,
+        alias: props.model_alias ?? '',
+    });
+}
+
+async function listen() {
+    const abort = new AbortController();
+    let timer;
+    const heard = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => abort.abort(), quietMax);
+    };
+    stop = () => abort.abort();
+    heard();
+    try {
+        const stream = events('/cluster/events', {
+            signal: abort.signal,
+            onBytes: heard,
+            onOpen: () => refreshModel().catch(() => {}) /* chat finds out by itself, then */,
+        });
+        for await (const e of stream) if (e.event === 'cluster') take(JSON.parse(e.data));
+    } finally {
+        clearTimeout(timer);
+    }
+}
+
+// For as long as the page lives. Waits longer after each failure, but never long: a head that comes
+// back is seen within some seconds.
+export async function follow() {
+    for (let failures = 0; ; failures++) {
+        try {
+            await refreshSession();
+            await listen();
+            failures = 0;
+            move('lost');
+        } catch (e) {
+            if (e instanceof ApiError && (e.status === 401 || e.status === 403)) move('denied');
+            else if (e instanceof ApiError || e instanceof GoneError || isAbort(e)) move('lost');
+            else throw e;
+        }
+        await new Promise(resolve => {
+            const timer = setTimeout(resolve, Math.min(500 * 1.6 ** failures, 4000));
+            wake = () => {
+                clearTimeout(timer);
+                resolve();
+            };
+        });
+    }
+}
+
+// Tries again now: something was done that may help.
+export function reconnect() {
+    stop();
+    wake();
+}
