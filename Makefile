@@ -73,6 +73,7 @@ fuzz: deps-check ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
 
 format: deps-check ## put every source file into shape
 	@tools/sources | xargs clang-format -i
+	@node_modules/.bin/prettier --log-level warn --write web tests/live/page
 
 install: all ## install the program [PREFIX=/usr/local] [DESTDIR=]
 	@cmake --install $(B) --prefix $(PREFIX)

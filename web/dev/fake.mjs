@@ -8,7 +8,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildPage } from '../build.mjs';
-import { answers, qr, sceneDocument, scenes, timeline } from './scenes.mjs';
+import { answers, qr } from './says.mjs';
+import { sceneDocument, scenes } from './scenes.mjs';
+import { timeline } from './timeline.mjs';
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 const csp =

@@ -1,11 +1,13 @@
-// The page's pictures in docs/img, of the fake head in all its scenes:
+// The page's pictures in docs/img, of the fake head in all its scenes, and what axe finds in each:
 //     node web/dev/shots.mjs [FOLDER [NAME...]]
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
 import { startFake } from './fake.mjs';
 
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const desktop = { width: 1280, height: 800 };
 const phone = { width: 390, height: 844 };
 
@@ -134,7 +136,7 @@ const list = [
     ],
 ];
 
-export const openBrowser = () =>
+const openBrowser = () =>
     chromium.launch({
         executablePath: process.env.LINGUA_CHROMIUM ?? '/usr/bin/chromium',
         args: [
@@ -147,6 +149,13 @@ export const openBrowser = () =>
             '--disable-sync',
         ],
     });
+
+async function complain(page, name) {
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    for (const v of violations.filter(x => x.impact !== 'minor'))
+        console.log(`${name}: ${v.impact}: ${v.id}: ${v.nodes.map(n => n.target).join(' | ')}`);
+}
 
 async function take(browser, fake, [, start, steps, { dark, phone: small, whole } = {}], file) {
     fake.scene(start);
@@ -177,6 +186,7 @@ async function take(browser, fake, [, start, steps, { dark, phone: small, whole 
         await page.waitForTimeout(300);
     }
     await page.screenshot({ path: file });
+    await complain(page, path.basename(file));
     await context.close();
     try {
         execFileSync('pngquant', ['--force', '--ext', '.png', '--quality', '60-95', file]);

@@ -42,7 +42,7 @@ async function open(path, body, options) {
     try {
         r = await fetch(path, request(body, options));
     } catch (e) {
-        throw isAbort(e) ? e : new GoneError('The head does not answer.');
+        throw isAbort(e) ? e : new GoneError('it does not answer');
     }
     if (r.ok) return r;
     try {
@@ -59,7 +59,7 @@ export async function ask(path, body, options) {
     try {
         return await r.json();
     } catch (e) {
-        throw isAbort(e) ? e : new GoneError('The head broke off in the middle of its answer.');
+        throw isAbort(e) ? e : new GoneError('it broke off in the middle of its answer');
     }
 }
 
@@ -94,7 +94,7 @@ export async function* events(path, { body, signal, onOpen, onBytes } = {}) {
         }
     } catch (e) {
         if (isAbort(e) || signal?.aborted) throw e;
-        throw new GoneError('The connection to the head broke off.');
+        throw new GoneError('the connection broke off');
     } finally {
         reader.cancel().catch(() => {});
     }

@@ -34,9 +34,8 @@ function Wait({ wait, conversation }) {
     return (
         <div class="note busy" role="status">
             <p>
-                <b>{full ? 'The queue is full.' : 'The cluster is not ready.'}</b>
+                <b>{full ? 'The queue is full' : 'The cluster is not ready'}</b>: {wait.message}
             </p>
-            <p class="sentence">{wait.message}</p>
             <p class="row">
                 <span>Next try in {left} s</span>
                 <button type="button" class="button small" onClick={() => retryNow(conversation)}>
@@ -55,9 +54,8 @@ function Trouble({ error, again }) {
     return (
         <div class="note bad" role="alert">
             <p>
-                <b>{error.gone ? 'The head is gone.' : 'This did not work.'}</b>
+                <b>{error.gone ? 'The head is gone' : 'This did not work'}</b>: {error.message}
             </p>
-            <p class="sentence">{error.message}</p>
             <p class="row">
                 <button type="button" class="button small" onClick={again}>
                     Try again

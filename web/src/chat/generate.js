@@ -113,7 +113,7 @@ async function stream(id, messageId, got, signal) {
         takeEvent(e.data, got);
         if (got.parts && performance.now() - drawn > drawEveryMs) draw('streaming');
     }
-    if (!got.done) throw new GoneError('The answer broke off.');
+    if (!got.done) throw new GoneError('the answer broke off');
 }
 
 // How long the head wants us to wait before we ask again; 0: asking again would not help.

@@ -112,7 +112,9 @@ export function AddDevice() {
             )}
             {error && error.code !== 'session_needed' && (
                 <div class="note bad" role="alert">
-                    <p>{error.message}</p>
+                    <p>
+                        <b>There is no token</b>: {error.message}
+                    </p>
                     <button type="button" class="button small" onClick={fetchToken}>
                         Try again
                     </button>

@@ -32,7 +32,7 @@ export function Drain() {
             </p>
             {state.error && (
                 <p class="note bad" role="alert">
-                    {state.error}
+                    <b>It was not drained</b>: {state.error}
                 </p>
             )}
             <div class="row end">

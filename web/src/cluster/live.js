@@ -1,6 +1,6 @@
 // The cluster as the head sees it now: one stream of events, taken up again whenever it breaks.
 import { ApiError, GoneError, ask, events, isAbort } from '../api.js';
-import { refreshSession } from '../session.js';
+import { refreshSession, session } from '../session.js';
 import { makeStore } from '../store.js';
 
 const quietMax = 40000; /* the head pings every 15 s */
@@ -56,20 +56,28 @@ async function listen() {
     }
 }
 
+// Until the stream ends. While a key is wanted and we have none, we only ask whether that is still so:
+// that question is never refused.
+async function attempt() {
+    await refreshSession();
+    if (session.get().keyWanted) return move('denied');
+    await listen();
+    move('lost');
+}
+
 // For as long as the page lives. Waits longer after each failure, but never long: a head that comes
 // back is seen within some seconds.
 export async function follow() {
     for (let failures = 0; ; failures++) {
+        const before = cluster.get().doc;
         try {
-            await refreshSession();
-            await listen();
-            failures = 0;
-            move('lost');
+            await attempt();
         } catch (e) {
-            if (e instanceof ApiError && (e.status === 401 || e.status === 403)) move('denied');
-            else if (e instanceof ApiError || e instanceof GoneError || isAbort(e)) move('lost');
-            else throw e;
+            const refused = e instanceof ApiError && (e.status === 401 || e.status === 403);
+            move(refused ? 'denied' : 'lost');
+            if (!(e instanceof ApiError || e instanceof GoneError || isAbort(e))) console.error(e);
         }
+        if (cluster.get().doc !== before) failures = 0;
         await new Promise(resolve => {
             const timer = setTimeout(resolve, Math.min(500 * 1.6 ** failures, 4000));
             wake = () => {

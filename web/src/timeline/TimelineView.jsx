@@ -54,6 +54,7 @@ function Lanes({ doc, spans, colours }) {
             firstUs: doc.first_us,
             onPick: (s, x, y) => setTip(s && { x, y, text: tipText(s, lanes) }),
         });
+        if (drawing.current) d.look(drawing.current.at); /* more has come of what was looked at */
         drawing.current = d;
         return () => d.close();
     }, [spans]);
@@ -107,8 +108,9 @@ function Lanes({ doc, spans, colours }) {
                 )}
             </div>
             <p class="soft small">
-                Drag to move, Ctrl and the wheel or two fingers to zoom; or the keys ← → + − and [
-                ].
+                Drag to move, <span class="with-mouse">Ctrl and the wheel or </span>two fingers to
+                zoom
+                <span class="with-mouse">; or the keys ← → + − and [ ]</span>.
             </p>
         </>
     );
@@ -227,7 +229,9 @@ export function TimelineView() {
             {!doc && !error && <Nothing>Asking the head …</Nothing>}
             {error && (
                 <div class="note bad" role="alert">
-                    <p>{error.message}</p>
+                    <p>
+                        <b>There is no timeline to show</b>: {error.message}
+                    </p>
                     <p class="row">
                         <button type="button" class="button small" onClick={again}>
                             Try again

@@ -229,6 +229,9 @@ export class Drawing {
     moveBy(px) {
         select(this.canvas).call(this.zoom.translateBy, px / this.at.k, 0);
     }
+    look(at) {
+        select(this.canvas).call(this.zoom.transform, at);
+    }
     fit() {
         select(this.canvas).call(this.zoom.transform, zoomIdentity);
     }
