@@ -14,7 +14,7 @@ SOAK_SEED    ?= $(shell date +%s)
 # A step is parallel inside; two steps at once would fight over the build folders.
 .NOTPARALLEL:
 .PHONY: all help demo demo-chat test test-chat check bench bench-net bench-cluster bench-plan \
-	bench-serve bench-load fuzz soak format install portable join-only-arm64 clean deps \
+	bench-serve bench-load bench-pages fuzz soak format install portable join-only-arm64 clean deps \
 	deps-check
 
 all: deps $(B)/build.ninja ## build everything (plain `make` does this)
@@ -64,6 +64,9 @@ bench-load: all ## 64 clients for ten minutes: errors, memory, descriptors [BENC
 
 soak: all ## solve 100,000 random plans and check every rule [SOAK_SEED=1]
 	@$(B)/test_place_rules 100000 $(SOAK_SEED)
+
+bench-pages: all ## what 20 open pages cost 8 streams [BENCH_ARGS=--rounds=5]
+	@node bench/serve/pages.mjs $(B) $(BENCH_ARGS)
 
 fuzz: deps-check ## fuzz every parser, for long [FUZZ_SECONDS=600 each]
 	@tools/fuzz $(JOBS) $(FUZZ_SECONDS)

@@ -58,7 +58,10 @@ static void put_all(struct writer *w, enum ggml_type type, int n_layers)
     struct gguf_context *g = w->gguf;
 
     gguf_set_val_str(g, "general.architecture", "llama");
-    gguf_set_val_str(g, "general.name", n_layers == BENCH_LAYERS ? "random 1.1B" : "random, short");
+    gguf_set_val_str(g, "general.name",
+                     n_layers == BENCH_LAYERS  ? "random 1.1B"
+                     : n_layers < BENCH_LAYERS ? "random, short"
+                                               : "random, long");
     gguf_set_val_u32(g, "llama.context_length", 2048);
     gguf_set_val_u32(g, "llama.embedding_length", N_EMBD);
     gguf_set_val_u32(g, "llama.block_count", (uint32_t)n_layers);

@@ -12,11 +12,11 @@
 #include "base/err.h"
 #include "ggml.h"
 
-enum { BENCH_LAYERS = 22, BENCH_VOCAB = 32000 };
+enum { BENCH_LAYERS = 22, BENCH_LAYERS_MAX = 88, BENCH_VOCAB = 32000 };
 
 /* Writes the file unless it is there already. */
 MUST_CHECK enum err bench_model_write(const char *path, enum ggml_type type, struct err_text *et);
-/* With another number of layers, 1 to BENCH_LAYERS: as wide, and smaller. */
+/* With another number of layers, 1 to BENCH_LAYERS_MAX: as wide. */
 MUST_CHECK enum err bench_model_write_layers(const char *path, enum ggml_type type, int n_layers,
                                              struct err_text *et);
 

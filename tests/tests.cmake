@@ -19,7 +19,7 @@ endfunction()
 # Each area keeps its own list, so that it stays beside its tests.
 file(GLOB lists CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*.cmake)
 if(LINGUA_JOIN_ONLY) # those that need neither text nor head, nor a reference to compare with
-  list(FILTER lists INCLUDE REGEX "/(attn|matmul_q8|modelfile|wire|cluster_wire|mdns|golden|worker)\\.cmake$")
+  list(FILTER lists INCLUDE REGEX "/(attn|matmul_q4|matmul_q8|modelfile|wire|cluster_wire|mdns|golden|worker)\\.cmake$")
 endif()
 foreach(list ${lists})
   include(${list})

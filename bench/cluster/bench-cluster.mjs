@@ -21,7 +21,7 @@ const { values: opt, positionals } = parseArgs({
     options: {
         calibrate: { type: 'boolean' }, mix: { type: 'string', multiple: true },
         link: { type: 'string', multiple: true }, rounds: { type: 'string' },
-        tokens: { type: 'string' }, model: { type: 'string', default: 'wide' },
+        tokens: { type: 'string' }, model: { type: 'string', default: 'wide:44' },
         quick: { type: 'boolean' }, jitter: { type: 'string', default: '0' },
         loss: { type: 'string', default: '0' }, json: { type: 'string' },
         'no-llama': { type: 'boolean' }, 'no-forced': { type: 'boolean' },
@@ -83,9 +83,10 @@ async function up(mix, link, how) {
     c.mix = mix;
     // Before anything is measured, from which the head would learn.
     c.docs = {};
+    c.questions = streams => streams === (how.streams ?? 1) && !how.equal ? []
+        : ['--concurrency', String(streams), ...(how.equal ? ['--equal'] : [])];
     for (const streams of byHand ? [] : [1, STREAMS])
-        c.docs[streams] = streams === (how.streams ?? 1) && !how.equal ? c.planned()
-            : c.planned('--concurrency', String(streams), ...(how.equal ? ['--equal'] : []));
+        c.docs[streams] = c.planned(...c.questions(streams));
     await c.ask1('a', 2); // pages are touched, graphs built
     return c;
 }
@@ -126,6 +127,11 @@ async function measure(c, row, streams) {
         }
     } else {
         r.tokens_per_s = await c.together(tokens);
+        const doc = c.docs[streams] && c.planned(...c.questions(streams));
+        if (doc && !said(doc, streams, c).predicted_other) {
+            r.learnt = doc.prediction.tokens_per_s;
+            r.tokens_per_s_then = await c.together(tokens);
+        }
     }
     r.nominal = row.runs && nominal(model, fullMs, quotas(c.mix), row.linkIs, row.runs)
         .rate(streams);

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { sleep } from '../net/machines.mjs';
 import { STREAMS } from './cluster.mjs';
 
-const PORT = 50052, HTTP_PORT = 8081, LAYERS = 22, MODEL = 'lingua-bench-model.gguf', SECONDS = 300;
+const PORT = 50052, HTTP_PORT = 8081, MODEL = 'lingua-bench-model.gguf', SECONDS = 300;
 
 function serverIn(root) {
     const lib = join(root, 'usr/libexec');
@@ -64,7 +64,7 @@ export class Llama {
     // Starts the RPC servers; what a program on the head needs to compute on them.
     async cluster(env) {
         const n = env.mix.speeds.length, servers = [];
-        const offloaded = Math.round((LAYERS + 1) * (n - 1) / n);
+        const offloaded = Math.round((env.model.layers + 1) * (n - 1) / n);
         this.procs = [];
         for (let i = 1; i < n; i++) {
             servers.push(`${env.net.address(i)}:${PORT}`);

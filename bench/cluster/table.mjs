@@ -8,7 +8,7 @@ const percent = v => v === undefined || !Number.isFinite(v) ? '-'
     : `${v < 0 ? '' : '+'}${(100 * v).toFixed(0)} %`;
 // How much longer a token takes than predicted.
 const missOf = s => s.predicted ? s.predicted / s.rate - 1 : undefined;
-// The same with what the head has learnt from one answer.
+// The same with what the head has learnt from the answers before.
 const learntMiss = s => s.learnt ? s.learnt / s.then - 1 : undefined;
 const ttftMiss = s => s.predictedTtft ? s.ttft / s.predictedTtft - 1 : undefined;
 
@@ -66,8 +66,8 @@ export function claimsText(rows) {
         .filter(m => m !== undefined);
     if (then.length) {
         const worst = then.reduce((a, b) => Math.abs(b) > Math.abs(a) ? b : a);
-        lines.push(verdict(Math.abs(worst) <= NEAR, `one stream predicted within ${100 * NEAR} % ` +
-            'once the head has learnt from an answer', `at worst ${percent(worst)}`));
+        lines.push(verdict(Math.abs(worst) <= NEAR, `predicted within ${100 * NEAR} % ` +
+            'once the head has learnt from answers', `at worst ${percent(worst)}`));
     }
     return lines.join('\n');
 }

@@ -39,6 +39,8 @@ static const struct http_route routes[] = {
     {"/session", HTTP_GET | HTTP_POST, HTTP_NEED_NOTHING, handle_session},
     {"/cluster", HTTP_GET, HTTP_NEED_KEY, handle_cluster},
     {"/cluster/events", HTTP_GET, HTTP_NEED_KEY, handle_events},
+    {"/cluster/timeline", HTTP_GET, HTTP_NEED_KEY, handle_timeline},
+    {"/cluster/trace", HTTP_GET, HTTP_NEED_KEY, handle_trace},
     {"/cluster/drain", HTTP_POST, HTTP_NEED_SESSION, handle_drain},
     {"/cluster/invite", HTTP_POST, HTTP_NEED_SESSION, handle_invite},
 };

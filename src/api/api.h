@@ -67,7 +67,7 @@ MUST_CHECK enum err api_open(struct event_base *base, struct cluster *cluster,
 /* Open answers end. Before cluster_close. */
 void api_close(struct api *a); /* NULL is fine */
 int api_port(const struct api *a);
-/* What the page at http://HOST:PORT/#KEY begins its session with (session.h): a secret, new with each
+/* What the page at http://HOST:PORT/#key=KEY begins its session with (session.h): a secret, new with each
  * api_open. Borrowed. */
 const char *api_page_key(const struct api *a);
 

@@ -44,6 +44,8 @@ route_handler handle_health;         /* status.c: GET /health, /v1/health; open 
 route_handler handle_props;          /* status.c: GET /props */
 route_handler handle_slots;          /* status.c: GET /slots */
 route_handler handle_metrics;        /* status.c: GET /metrics */
+route_handler handle_timeline;       /* timeline.c: GET /cluster/timeline */
+route_handler handle_trace;          /* timeline.c: GET /cluster/trace */
 route_handler handle_tokenize;       /* tokens.c: POST /tokenize */
 route_handler handle_detokenize;     /* tokens.c: POST /detokenize */
 route_handler handle_apply_template; /* tokens.c: POST /apply-template */

@@ -1,6 +1,6 @@
 /* The page's session: what lets the page of `lingua serve` do more than anybody with an API key.
  *
- *   1. `serve` prints http://HOST:PORT/#KEY; the key is random and new at each start.
+ *   1. `serve` prints http://HOST:PORT/#key=KEY; the key is random and new at each start.
  *   2. The page gives the key once (POST /session) and gets a cookie, which is another random
  *      text: who sees the one does not have the other. HttpOnly keeps it from scripts,
  *      SameSite=Strict from requests that other sites cause.

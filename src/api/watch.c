@@ -111,7 +111,8 @@ static void on_time(evutil_socket_t fd, short what, void *user)
     for (int i = 0; i < API_WATCHERS_MAX; i++)
         if (w->watcher[i].call)
             give(&w->watcher[i], now);
-    look_within(w, LOOK_US);
+    if (w->n > 0)
+        look_within(w, LOOK_US);
 }
 
 static void on_changed(void *user)

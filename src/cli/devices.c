@@ -119,17 +119,22 @@ static const char *via_of(const json_t *d)
     return relayed && direct ? "direct, head" : relayed ? "head" : direct ? "direct" : "-";
 }
 
+/* What the state does not say by itself. */
+static const char *drained_text(const json_t *d)
+{
+    return is(d, "drained") && strcmp(remote_text(d, "state"), "draining") != 0 ? ", drained" : "";
+}
+
 static void state_cell(struct table *t, int column, const json_t *d)
 {
     double total = number_of(d, "total"), done = number_of(d, "done");
     const char *state = remote_text(d, "state");
     bool moving = strcmp(state, "fetching") == 0 || strcmp(state, "loading") == 0;
-    const char *drained = is(d, "drained") ? ", drained" : "";
 
     if (moving && total > 0)
         table_cell(t, column, "%s %.0f %%", state, 100 * done / total);
     else
-        table_cell(t, column, "%s%s", state, drained);
+        table_cell(t, column, "%s%s", state, drained_text(d));
 }
 
 static void device_row(struct table *t, const json_t *d)
@@ -313,7 +318,7 @@ static int show(struct devices *v)
     line("name", "%s%s%s", remote_text(d, "name"), is(d, "head") ? ", the head" : "",
          is(d, "mine") ? ", mine" : "");
     text_line(d, "key");
-    line("state", "%s%s", remote_text(d, "state"), is(d, "drained") ? ", drained" : "");
+    line("state", "%s%s", remote_text(d, "state"), drained_text(d));
     text_line(d, "trouble");
     text_line(d, "address");
     text_line(d, "security");

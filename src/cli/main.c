@@ -35,6 +35,7 @@ static const struct command {
     {"join", cmd_join, "lend this device to a cluster"},
 #ifndef LINGUA_JOIN_ONLY
     {"devices", cmd_devices, "who belongs to the cluster and how they are; invite, revoke"},
+    {"top", cmd_top, "the cluster as it is just now, on a terminal that it keeps up to date"},
     {"plan", cmd_plan, "what goes where and why, predicted and measured; what-if on paper"},
     {"bench", cmd_bench, "measure prefill and decode in tokens per second"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text"},

@@ -393,19 +393,21 @@ static enum err trace(struct node *n, const struct frame *f, struct err_text *et
 
     if (e)
         return e;
-    if (ask.on) {
+    if (ask.on && !ask.epoch) {
         worker_trace(n->worker, true);
         return ERR_NONE;
     }
     r = mem_alloc(WIRE_TRACE_MAX * sizeof *r);
     bytes = mem_alloc((size_t)WIRE_TRACE_MAX * WIRE_TRACE_BYTES);
-    m.n = worker_trace_take(n->worker, r);
+    m.epoch = ask.epoch;
+    m.n = ask.epoch ? worker_trace_look(n->worker, &ask, r) : worker_trace_take(n->worker, r);
     for (int i = 0; i < m.n; i++)
         wire_trace_put(bytes + (size_t)i * WIRE_TRACE_BYTES, &r[i]);
     m.records = bytes;
     wire_trace_encode(&m, &buf, &out);
     head_send(n, &out);
-    worker_trace(n->worker, false);
+    if (!ask.epoch)
+        worker_trace(n->worker, false);
     free(bytes);
     free(r);
     return ERR_NONE;

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "device/profile.h"
+#include "device/trail.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -83,8 +84,7 @@ struct worker {
     void *user;
     struct event *woken;
     pthread_t thread;
-    struct wire_trace_record *trace; /* (WIRE_TRACE_MAX), NULL = off */
-    int n_trace;
+    struct trail *trail;
     struct step_sums sums;
     bool giving, closed; /* inside a callback; worker_close was called there */
 
@@ -561,9 +561,7 @@ static void *work(void *arg)
 
 static void keep_trace(struct worker *w, const struct item *it, int64_t sent_us)
 {
-    if (!w->trace || w->n_trace == WIRE_TRACE_MAX)
-        return;
-    w->trace[w->n_trace++] = (struct wire_trace_record){
+    const struct wire_trace_record r = {
         .number = it->out.number,
         .stage = (uint64_t)it->stage,
         .rows = (uint64_t)it->out.n_rows,
@@ -572,6 +570,8 @@ static void keep_trace(struct worker *w, const struct item *it, int64_t sent_us)
         .ended_us = (uint64_t)it->ended_us,
         .sent_us = (uint64_t)sent_us,
     };
+
+    trail_add(w->trail, it->out.epoch, &r);
 }
 
 static void add_up(struct worker *w, const struct item *it, int64_t sent_us)
@@ -634,7 +634,7 @@ static void worker_free(struct worker *w)
     pthread_mutex_destroy(&w->lock);
     pthread_cond_destroy(&w->work);
     free(w->path);
-    free(w->trace);
+    trail_free(w->trail);
     free(w);
 }
 
@@ -693,6 +693,7 @@ enum err worker_open(struct event_base *base, int n_threads, const struct worker
     w->report.n_threads = n_threads;
     w->report.battery_percent = -1;
     w->codec = step_codec_new();
+    w->trail = trail_new();
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->work, NULL);
     w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -865,17 +866,16 @@ void worker_report(struct worker *w, struct wire_report *out)
 
 void worker_trace(struct worker *w, bool on)
 {
-    w->n_trace = 0;
-    free(w->trace);
-    w->trace = on ? mem_alloc(WIRE_TRACE_MAX * sizeof *w->trace) : NULL;
+    trail_mark(w->trail, on);
 }
 
 int worker_trace_take(struct worker *w, struct wire_trace_record *out)
 {
-    int n = w->n_trace;
+    return trail_take(w->trail, out);
+}
 
-    if (n)
-        memcpy(out, w->trace, (size_t)n * sizeof *out);
-    w->n_trace = 0;
-    return n;
+int worker_trace_look(const struct worker *w, const struct wire_trace_ask *ask,
+                      struct wire_trace_record *out)
+{
+    return trail_look(w->trail, ask->epoch, ask->first, ask->last, out);
 }

@@ -89,10 +89,13 @@ void worker_profile_cancel(struct worker *w);
 /* As of the last finished step; the sums by stage as of the last one given to `out` since the last
  * load. Times are those the trace has. */
 void worker_report(struct worker *w, struct wire_report *out);
-/* One record per step and stage since it was turned on, at most WIRE_TRACE_MAX. Returns how many
+/* One record per step and stage since it was turned on, the newest WIRE_TRACE_MAX. Returns how many
  * records were copied to out, which has room for WIRE_TRACE_MAX. sent_us is when the result was
  * given to `out`. */
 void worker_trace(struct worker *w, bool on);
 int worker_trace_take(struct worker *w, struct wire_trace_record *out);
+/* What is kept of the steps ask names, whether tracing is on or off; the same out. */
+int worker_trace_look(const struct worker *w, const struct wire_trace_ask *ask,
+                      struct wire_trace_record *out);
 
 #endif

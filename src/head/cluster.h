@@ -38,8 +38,7 @@ struct cluster_opts {
     const char *model_path;
     const char *state_folder;
     const char *name;      /* of this device; NULL = the host's */
-    const char *alias;     /* of the model, in cluster_json; NULL = the file's
-                              name for it. Borrowed, as all of these */
+    const char *alias;     /* of the model; NULL = its file's name for it. Borrowed */
     const char *listen;    /* for devices: "host:port"; NULL = every address, the usual port */
     int n_threads;         /* >= 1 */
     uint64_t memory_bytes; /* of this whole process; 0 = 70 % of what is available */

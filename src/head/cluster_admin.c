@@ -182,6 +182,10 @@ void cluster_take_trace(struct member *m, const struct wire_trace *t)
 {
     struct cluster *c = m->cluster;
 
+    if (t->epoch || (m->n_looks_due && !m->trace_due)) { /* an older device does not say which */
+        cluster_timeline_take(m, t);
+        return;
+    }
     if (!m->trace_due || !c->trace_own)
         return;
     m->trace_due = false;
@@ -197,7 +201,7 @@ void cluster_take_trace(struct member *m, const struct wire_trace *t)
 static void ask_trace(struct client *cl, uint64_t number, bool on)
 {
     struct cluster *c = cl->cluster;
-    struct wire_trace_ask ask = {on};
+    struct wire_trace_ask ask = {.on = on};
     struct wire_buf buf;
     struct frame_out f;
 
@@ -301,6 +305,7 @@ void cluster_answer_questions(struct cluster *c, int64_t now_us)
         traces = traces || (c->member[i].link && c->member[i].trace_due);
     }
     cluster_measure_end(c, now_us, !reports);
+    cluster_timeline_go_on(c, now_us);
     for (int i = 0; i < QUESTIONS_MAX; i++) {
         struct question *q = &c->question[i];
 

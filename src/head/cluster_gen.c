@@ -52,6 +52,7 @@ void cluster_gen_close(struct cluster *c)
     c->closing = true;
     pool_close(c->pool);
     cluster_gen_end_all(c);
+    cluster_timeline_close(c);
     c->pool = NULL;
     if (c->gen_event)
         event_free(c->gen_event);

@@ -1,9 +1,11 @@
 /* What the files of the cluster driver share (cluster.h says what it is):
- *   cluster.c         opening and closing, the door, members and their heartbeat
+ *   cluster.c         opening and closing, the door, the heartbeat
+ *   cluster_member.c  members: what they say, and what they cost
  *   cluster_epoch.c   the core's actions: solving, assigning, loading, linking neighbours
  *   cluster_steps.c   steps and results on their way
  *   cluster_gen.c     what generations need (gen.c): the vocabulary, the pool, slots
  *   cluster_stats.c   sums and figures, for metrics
+ *   cluster_timeline.c  the last answer as a timeline
  *   cluster_admin.c   the socket for this machine's programs
  *   cluster_orders.c  what its owner tells it: invite, drain, revoke, mine
  *   cluster_json.c    the cluster as JSON: devices; and, in cluster_chain_json.c, what they make
@@ -19,11 +21,13 @@
 #include "device/probe.h"
 #include "device/profile.h"
 #include "device/worker.h"
+#include "head/answer_log.h"
 #include "head/cluster.h"
 #include "head/core.h"
 #include "head/gen.h"
 #include "head/planner.h"
 #include "head/pool.h"
+#include "head/timeline.h"
 #include "link/discover.h"
 #include "link/link.h"
 #include "link/roster.h"
@@ -39,6 +43,7 @@ enum {
     PAIR_LOST_MAX = 3,   /* then their steps go by the head for good */
     SENT_MAX = 1024,     /* steps remembered: more than can be under way */
     CLUSTER_MOMENTS = 5, /* ticks, which are two seconds */
+    ASKERS_MAX = 64,     /* of the timeline, at once */
 };
 
 /* A device of the roster that was here at least once since we run; [0] is the head itself. */
@@ -70,6 +75,7 @@ struct member {
     double step_s; /* beside computing, per step; 0 = not known */
     struct wire_report report_then; /* when was last measured */
     bool report_due, trace_due;     /* asked for, not yet come */
+    int n_looks_due;                /* records for a timeline */
 
     /* What it did since it was first seen; its counters begin anew with what it loads. */
     struct wire_report counted;
@@ -145,6 +151,25 @@ struct question {
     json_t *what; /* ASK_PLAN: the question, until it goes to the planner */
     int64_t until_us;
     bool with_planner; /* whose answer will name this place: it is not given to another */
+};
+
+/* Who wants to see the last answer. */
+struct asker {
+    enum cluster_picture kind;
+    void (*done)(void *user, const char *text, size_t n);
+    void *user;
+    bool in_batch; /* what is under way is for it, too */
+};
+
+/* One at a time: records are collected, then a thread of the pool makes texts of them. */
+struct pictures {
+    int n_askers;
+    struct asker asker[ASKERS_MAX];
+    struct timeline_in *in; /* collected, or being so; kept for those who ask again */
+    int n_devices, member[PLAN_DEVICES_MAX]; /* of its plan */
+    bool collecting, whole;                  /* whole: nobody was late */
+    int64_t until_us;
+    struct picture_job *job; /* in the pool */
 };
 
 struct bulk_link {
@@ -227,6 +252,11 @@ struct cluster {
     struct gen *gens;
     struct event *gen_event; /* what the core said of them is to be told */
     int last_stream;
+    uint64_t last_answer;
+    struct answer_log *answer_at[WIRE_SLOTS_MAX]; /* of the generation that has the slot, or NULL */
+    struct answer_log *answer_ended;              /* the last that ended; owned */
+    struct answer_log *answer_begun;              /* begun since then, and not over; borrowed */
+    struct pictures pictures;
     double gen_s; /* how long one lasts, about; 0 = none has ended yet */
 
     /* For metrics. */
@@ -252,15 +282,24 @@ struct cluster {
 /* cluster.c */
 void cluster_changed(struct cluster *c);
 struct member *cluster_member_named(struct cluster *c, const char *name);
+struct member *cluster_member_of(struct cluster *c, const struct key_id *key); /* or NULL */
+int64_t cluster_token_life_us(const struct cluster *c);
+void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
+
+/* cluster_member.c */
+struct member *cluster_member_new(struct cluster *c, const struct key_id *key); /* NULL: too many */
+/* A device of the roster has come by a link that has greeted. */
+void cluster_member_take(struct cluster *c, struct link *l, const struct wire_greet *g,
+                         const struct wire_member *entry);
+/* Lets the core count on it once it is known what it costs and how far away it is. */
+void cluster_member_known(struct member *m);
 void cluster_member_down(struct member *m, const char *text);
 /* The same for one that will not be back soon: nobody waits for it, as for one that was lost. */
 void cluster_member_left(struct member *m, const char *sentence, const char *text);
 void cluster_send_roster(struct cluster *c);
-int64_t cluster_token_life_us(const struct cluster *c);
-void cluster_address(const struct cluster *c, char buf[ADDRESS_MAX]);
-
-/* Lets the core count on it once it is known what it costs and how far away it is. */
-void cluster_member_known(struct member *m);
+void cluster_send_roster_to(struct cluster *c, struct link *l);
+/* A rough figure for people and devices files: weight bytes it goes through in a second. */
+double cluster_weights_per_s(const struct cluster *c, const struct wire_profile *w);
 
 /* cluster_plan.c */
 /* Plans for those who are there, when the devices of last time were waited for long enough. */
@@ -315,6 +354,16 @@ void cluster_gen_tell(evutil_socket_t fd, short what, void *user); /* of gen_eve
 void cluster_gen_end_all(struct cluster *c);
 /* NULL when there is none, or it was cancelled. */
 struct gen *cluster_gen_of(const struct cluster *c, int stream, int *n_generated);
+
+/* cluster_timeline.c */
+void cluster_answer_sent(struct cluster *c, const struct step *s, int64_t now_us);
+void cluster_answer_home(struct cluster *c, uint32_t epoch, uint64_t number, int64_t now_us);
+/* It is the last that ended, from now on; takes it. */
+void cluster_answer_over(struct cluster *c, struct answer_log *log);
+/* Records have come, or nobody waits for them any more. */
+void cluster_timeline_take(struct member *m, const struct wire_trace *t);
+void cluster_timeline_go_on(struct cluster *c, int64_t now_us);
+void cluster_timeline_close(struct cluster *c);
 
 /* cluster_gen.c */
 MUST_CHECK enum err cluster_gen_open(struct cluster *c, struct err_text *et);

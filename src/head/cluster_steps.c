@@ -28,6 +28,7 @@ void cluster_send_step(struct cluster *c, const struct step *s)
     int device = c->running.plan.stage[s->stage].device;
     struct frame_out f;
 
+    cluster_answer_sent(c, s, clock_us());
     cluster_meter_send(c, s);
     step_encode(c->codec, s, &f);
     if (device != 0)
@@ -71,6 +72,7 @@ static enum err take_result(struct cluster *c, int member, const struct frame *f
     const struct plan *p = &c->running.plan;
     struct core_event event = {.kind = CORE_HOME};
     struct result r;
+    int64_t now = clock_us(); /* what follows is the head's work */
     enum err e = result_decode(c->codec, f, &r, et);
 
     if (e)
@@ -85,6 +87,7 @@ static enum err take_result(struct cluster *c, int member, const struct frame *f
     if (member != 0)
         cluster_count_hop(c, p->n_stages, (size_t)f->header_len + f->payload_len);
     cluster_meter_home(c, r.number);
+    cluster_answer_home(c, r.epoch, r.number, now);
     event.epoch = r.epoch;
     event.number = r.number;
     event.code = r.code;

@@ -35,10 +35,12 @@
  *      shortest round by struct core_pace; without it one per stage), so that with n streams decoding a group is ceil(n / k) rows. A group that is not
  *      full waits a little (CORE_HOLD_US) for those whose token is just being sampled, so that groups do not
  *      crumble into single rows.
- *   2. Rows of prompts, which fill the step up to what struct core_pace allows: as many as make it
- *      take no longer than PACE_STRETCH times what the decode rows alone take, and up to n_rows_max
- *      when nobody decodes. Streams that read take turns, one step each, so that a short prompt
- *      does not wait for a long one; chunks of one prompt go back to back.
+ *   2. Rows of prompts. They fill up what the kernels' fours leave over, and go on by fours as long
+ *      as the step takes no longer than PACE_STRETCH times what a step that decodes takes (struct
+ *      core_pace). Where fewer groups decode than there are stages, steps that only read, as large
+ *      as that, use the stages that would stand idle, and a full group carries none. When nobody
+ *      decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
+ *      prompt does not wait for a long one; chunks of one prompt go back to back.
  *   3. At most one ask of each client, whole, in turn; its slot changes go in front of the rows.
  *      An ask of up to CORE_DECODE_ROWS rows counts as decoding. A larger one goes when it is its
  *      turn, whatever the pace says: clients choose their own chunks.

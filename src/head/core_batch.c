@@ -5,8 +5,7 @@
 #include "base/check.h"
 #include "head/core_impl.h"
 
-/* A step that also reads may take so much longer than one that only decodes, by the plan's costs. On
- * throttled devices eight rows took longer than those say; 1.5 made tokens wait 2.3 times as long. */
+/* A step that also reads may take so much longer than one that only decodes, by the plan's costs. */
 #define PACE_STRETCH 1.25
 
 enum { KERNEL_ROWS = 4 }; /* matrix kernels work on so many rows at once */
@@ -117,15 +116,17 @@ static double step_s(const struct core_pace *p, int rows)
     return p->step_s[PACE_POINTS - 1] + p->row_s * (rows - at[PACE_POINTS - 1]);
 }
 
-/* Rows of prompts beside n that decode: what the kernels' fours leave over, and as many fours as
- * the stretch allows; never nothing, for a prompt must get on. */
-static int rows_to_read(const struct core *c, int n)
+/* Rows of prompts in a step with n that decode: what the kernels' fours leave over, and as many
+ * fours as make it take at most PACE_STRETCH times what a step of `usual` rows takes. At least so
+ * many as let a prompt get on, but for a full group where another step can read (`elsewhere`): one
+ * four more would make everybody's token wait nearly twice as long. */
+static int rows_to_read(const struct core *c, int n, int usual, bool elsewhere)
 {
     const struct core_pace *p = &c->cur.pace;
-    double most = PACE_STRETCH * step_s(p, n > 0 ? n : 1);
+    double most = PACE_STRETCH * step_s(p, usual);
     int total = (n + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
 
-    if (total == n)
+    if (total == n && !elsewhere)
         total += KERNEL_ROWS;
     while (total + KERNEL_ROWS <= c->opts.n_rows_max && step_s(p, total + KERNEL_ROWS) <= most)
         total += KERNEL_ROWS;
@@ -299,6 +300,16 @@ static bool may_read(const struct core *c, const struct crowd *w)
     return c->n_flight < most;
 }
 
+/* How many rows of prompts go into a step beside those that decode. */
+static int read_share(const struct core *c, const struct crowd *w, const struct making *m)
+{
+    if (w->n_decoding == 0)
+        return c->opts.n_rows_max;
+    if (m->n_decodes == 0)
+        return rows_to_read(c, 0, group_size(w), false);
+    return rows_to_read(c, m->n_decodes, m->n_decodes, w->n_groups < c->cur.plan.n_stages);
+}
+
 static bool make_step(struct core *c, const struct crowd *w)
 {
     struct making m = {0};
@@ -312,7 +323,7 @@ static bool make_step(struct core *c, const struct crowd *w)
     if (decode)
         take_group(c, w, &m);
     if (read) {
-        m.left = w->n_decoding > 0 ? rows_to_read(c, m.n_decodes) : c->opts.n_rows_max;
+        m.left = read_share(c, w, &m);
         take_readers(c, w, &m);
     }
     if (c->n_rows == 0 && c->n_ops == 0)

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "head/engine.h"
+#include "head/trace.h"
 
 static enum err ask_devices(struct ll_engine *engine, struct err_text *et)
 {
@@ -135,11 +136,7 @@ enum ll_code ll_engine_trace_begin(struct ll_engine *engine, struct ll_error *er
     return code;
 }
 
-struct record {
-    int64_t device, number, stage, rows, arrived, begun, ended, sent;
-};
-
-static bool record_get(const json_t *list, size_t i, struct record *r)
+static bool record_get(const json_t *list, size_t i, struct trace_record *r)
 {
     const json_t *a = json_array_get(list, i);
     int64_t v[8];
@@ -148,79 +145,21 @@ static bool record_get(const json_t *list, size_t i, struct record *r)
         return false;
     for (size_t k = 0; k < 8; k++)
         v[k] = json_integer_value(json_array_get(a, k));
-    *r = (struct record){v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]};
+    *r = (struct trace_record){v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]};
     return true;
 }
 
-static int by_step(const void *a, const void *b)
+static json_t *events_of(const json_t *answer)
 {
-    const struct record *x = a, *y = b;
-
-    if (x->number != y->number)
-        return x->number < y->number ? -1 : 1;
-    return x->stage < y->stage ? -1 : x->stage > y->stage;
-}
-
-enum { TRACK_COMPUTE = 0, TRACK_QUEUE = 1, TRACK_WIRE = 2 };
-
-/* One span ("X" of the Trace Event Format): pid is the device, tid the track. Gives its arguments,
- * borrowed. */
-static json_t *add_span(json_t *events, const char *what, const struct record *r, int track,
-                        int64_t begin, int64_t end)
-{
-    char name[64];
-    json_t *span;
-
-    if (end < begin) /* two clocks that agree to some microseconds only */
-        end = begin;
-    snprintf(name, sizeof name, "%s step %lld stage %lld", what, (long long)r->number,
-             (long long)r->stage);
-    span =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:{s:I, s:I, s:I}}", "name", name, "cat",
-                  what, "ph", "X", "ts", (json_int_t)begin, "dur", (json_int_t)(end - begin), "pid",
-                  (json_int_t)r->device, "tid", track, "args", "step", (json_int_t)r->number,
-                  "stage", (json_int_t)r->stage, "rows", (json_int_t)r->rows);
-    json_array_append_new(events, span);
-    return json_object_get(span, "args");
-}
-
-static void add_name(json_t *events, const char *kind, json_int_t pid, int tid, const char *name)
-{
-    json_array_append_new(events, json_pack("{s:s, s:s, s:I, s:i, s:{s:s}}", "name", kind, "ph",
-                                            "M", "pid", pid, "tid", tid, "args", "name", name));
-}
-
-static json_t *trace_events(const json_t *answer)
-{
-    const json_t *names = json_object_get(answer, "devices");
     const json_t *list = json_object_get(answer, "records");
-    const json_t *predicted = json_object_get(answer, "predicted_ms"); /* by stage, of one row */
     size_t n = 0, n_all = json_array_size(list);
-    struct record *r = mem_zalloc(n_all + 1, sizeof *r);
-    json_t *events = json_array();
+    struct trace_record *r = mem_zalloc(n_all + 1, sizeof *r);
+    json_t *events;
 
     for (size_t i = 0; i < n_all; i++)
         n += record_get(list, i, &r[n]);
-    qsort(r, n, sizeof *r, by_step);
-    for (size_t i = 0; i < json_array_size(names); i++) {
-        const char *name = json_string_value(json_array_get(names, i));
-
-        add_name(events, "process_name", (json_int_t)i, 0, name ? name : "?");
-        add_name(events, "thread_name", (json_int_t)i, TRACK_COMPUTE, "compute");
-        add_name(events, "thread_name", (json_int_t)i, TRACK_QUEUE, "queue");
-        add_name(events, "thread_name", (json_int_t)i, TRACK_WIRE, "wire (arriving)");
-    }
-    for (size_t i = 0; i < n; i++) {
-        const struct record *before = i && r[i - 1].number == r[i].number ? &r[i - 1] : NULL;
-        json_t *thought = json_array_get(predicted, (size_t)r[i].stage), *args;
-
-        if (before && before->device != r[i].device)
-            add_span(events, "wire", &r[i], TRACK_WIRE, before->sent, r[i].arrived);
-        add_span(events, "queue", &r[i], TRACK_QUEUE, r[i].arrived, r[i].begun);
-        args = add_span(events, "compute", &r[i], TRACK_COMPUTE, r[i].begun, r[i].ended);
-        if (r[i].rows == 1 && json_is_real(thought))
-            json_object_set(args, "predicted_ms", thought);
-    }
+    events = trace_events(json_object_get(answer, "devices"), r, n,
+                          json_object_get(answer, "predicted_ms")); /* by stage, of one row */
     free(r);
     return events;
 }
@@ -234,7 +173,7 @@ enum ll_code ll_engine_trace_write(struct ll_engine *engine, const char *path,
 
     if (code)
         return code;
-    o = json_pack("{s:o, s:s}", "traceEvents", trace_events(answer), "displayTimeUnit", "ms");
+    o = trace_json(events_of(answer));
     json_decref(answer);
     if (json_dump_file(o, path, JSON_COMPACT))
         code = engine_fail(error, err_system(&et, "write %s", path), &et);

@@ -50,6 +50,7 @@ struct gen {
     struct err_text failed_text;
     bool busy;
     struct beat beat;
+    struct answer_log *log; /* ANSWER, until it is over */
     int64_t begun_us, started_us;
     float *waiting; /* (n_waiting, width): rows to look at from position pos on */
     int n_waiting, pos, width;
@@ -95,14 +96,36 @@ static void notice(struct gen *g)
     event_active(g->cluster->gen_event, EV_TIMEOUT, 0);
 }
 
+/* No step carries rows of it any more. */
+static void forget_slot(struct gen *g)
+{
+    if (g->slot >= 0 && g->log && g->cluster->answer_at[g->slot] == g->log)
+        g->cluster->answer_at[g->slot] = NULL;
+}
+
 static void leave_core(struct gen *g)
 {
     struct core_event event = {.kind = CORE_END, .client = g->stream};
 
     if (!g->core_knows)
         return;
+    forget_slot(g);
     g->core_knows = false;
     cluster_feed(g->cluster, &event);
+}
+
+/* What was noted of it is there to be looked at from now on. */
+static void close_log(struct gen *g, int n_tokens)
+{
+    struct answer_log *log = g->log;
+
+    forget_slot(g);
+    g->log = NULL;
+    if (!log)
+        return;
+    log->ended_us = clock_us();
+    log->n_tokens = n_tokens;
+    cluster_answer_over(g->cluster, log);
 }
 
 /* After a call: false when the caller cancelled it there, and so it is gone. */
@@ -148,6 +171,9 @@ static void finish(struct gen *g, enum gen_why why, enum err code, const char *t
 
     CHECK(!g->ended && !g->at_work);
     leave_core(g);
+    if (g->log)
+        g->log->first_us = g->first_us;
+    close_log(g, g->n_generated);
     g->ended = true;
     end.queue_ms = ms_between(g->begun_us, g->started ? g->started_us : now);
     end.prompt_ms = g->started ? ms_between(g->started_us, first) : 0;
@@ -241,6 +267,7 @@ static struct gen *make(struct cluster *c, const struct gen_opts *o)
         o->kind == GEN_HIDDEN ? model_shape(c->model)->n_embd : model_shape(c->model)->n_vocab;
     if (o->kind != GEN_ANSWER)
         return g;
+    g->log = c->answer_begun = answer_log_new(++c->last_answer, g->begun_us, o->n_tokens);
     g->pos = o->n_tokens - 1;
     g->sampler = o->sampler;
     g->text = gen_text_new(o->stops, o->n_stops);
@@ -291,6 +318,7 @@ void gen_cancel(struct gen *g, void (*gone)(void *user))
     if (was)
         return;
     leave_core(g);
+    close_log(g, g->n_told);
     if (g->at_work) {
         g->gone = gone;
         return;
@@ -411,6 +439,8 @@ static void send_token(struct gen *g)
 
     if (!g->core_knows)
         return;
+    if (g->log)
+        answer_log_token(g->log, clock_us());
     cluster_meter_ask(g->cluster, &g->beat, 1);
     cluster_feed(g->cluster, &event);
 }
@@ -422,6 +452,10 @@ static void answer_done(void *user, int ran)
     if (!job_back(g, ran))
         return;
     g->n_told = g->n_generated;
+    if (g->log) {
+        g->log->first_us = g->first_us;
+        g->log->n_tokens = g->n_generated;
+    }
     if (g->over)
         leave_core(g);
     else
@@ -520,6 +554,11 @@ void cluster_gen_started(struct cluster *c, const struct core_action *a)
     g->started_us = clock_us();
     g->slot = a->slot;
     g->n_cached = a->n;
+    if (g->log) {
+        g->log->started_us = g->started_us;
+        g->log->n_cached = a->n;
+        c->answer_at[a->slot] = g->log;
+    }
     notice(g);
 }
 
@@ -603,6 +642,7 @@ void cluster_gen_ended(struct cluster *c, const struct core_action *a)
 
     if (!g)
         return;
+    forget_slot(g);
     g->core_knows = false;
     g->busy = a->busy;
     fail(g, a->code, a->text);

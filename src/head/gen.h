@@ -134,6 +134,16 @@ struct cluster_slot {
 };
 void cluster_slot(const struct cluster *c, int slot, struct cluster_slot *out);
 
+/* The answer that began or ended last, as JSON text: step by step (head/timeline.h), or as a trace for
+ * Perfetto. Devices are asked for their records, so `done` comes later (or at once), on the loop's
+ * thread; text is borrowed for the call. At closing it comes with NULL. False: too many ask at once,
+ * and it does not come. */
+enum cluster_picture { CLUSTER_TIMELINE, CLUSTER_TRACE };
+bool cluster_picture_ask(struct cluster *c, enum cluster_picture kind,
+                         void (*done)(void *user, const char *text, size_t n), void *user);
+/* done does not come any more for this user. */
+void cluster_picture_forget(struct cluster *c, const void *user);
+
 /* Monotone sums and present figures, for /metrics. */
 struct cluster_stats {
     bool running; /* an epoch runs: answers can come */

@@ -237,32 +237,64 @@ static enum err answer_error(const json_t *answer, struct err_text *et)
     return err_set(et, e ? e : ERR_PROTO, "%s", message ? message : "the head refused");
 }
 
-enum err remote_ask(struct remote *r, json_t *question, json_t **answer, struct err_text *et)
+void remote_ask_begin(struct remote *r, json_t *question)
 {
     char *text = json_dumps(question, JSON_COMPACT);
-    struct wire_admin m = {.number = ++r->asked};
+    struct wire_admin m = {.number = ++r->asked, .json = text};
     struct wire_buf buf;
     struct frame_out f;
-    enum err e = ERR_NONE;
-    bool have;
 
     json_decref(question);
-    *answer = NULL;
     CHECK(text);
-    m.json = text;
     m.len = strlen(text);
     wire_admin_encode(&m, &buf, &f);
     conn_send(&r->conn, &f);
     free(text);
-    while (!e && r->answered != m.number)
-        e = take_frame(r, true, &have, et);
-    if (!e)
-        e = answer_error(r->answer, et);
+}
+
+/* The answer to the last question is there. */
+static enum err give_answer(struct remote *r, json_t **answer, struct err_text *et)
+{
+    enum err e = answer_error(r->answer, et);
+
     if (e)
         return e;
     *answer = r->answer;
     r->answer = NULL;
     return ERR_NONE;
+}
+
+enum err remote_ask(struct remote *r, json_t *question, json_t **answer, struct err_text *et)
+{
+    enum err e = ERR_NONE;
+    bool have;
+
+    *answer = NULL;
+    remote_ask_begin(r, question);
+    while (!e && r->answered != r->asked)
+        e = take_frame(r, true, &have, et);
+    return e ? e : give_answer(r, answer, et);
+}
+
+enum err remote_ask_look(struct remote *r, json_t **answer, struct err_text *et)
+{
+    enum err e = ERR_NONE;
+    bool have = true;
+
+    *answer = NULL;
+    while (!e && have && r->answered != r->asked)
+        e = take_frame(r, false, &have, et);
+    return e || r->answered != r->asked ? e : give_answer(r, answer, et);
+}
+
+int remote_fd(const struct remote *r)
+{
+    return r->conn.fd;
+}
+
+short remote_events(const struct remote *r)
+{
+    return conn_events(&r->conn);
 }
 
 const char *remote_text(const json_t *o, const char *key)

@@ -77,6 +77,13 @@ void remote_close(struct remote *r); /* NULL is fine */
 MUST_CHECK enum err remote_ask(struct remote *r, json_t *question, json_t **answer,
                                struct err_text *et);
 
+/* The same for who must not wait: begin sends it, and look says what has come since, *answer NULL
+ * while it is not there. Poll remote_fd for remote_events in between. One question at a time. */
+void remote_ask_begin(struct remote *r, json_t *question);
+MUST_CHECK enum err remote_ask_look(struct remote *r, json_t **answer, struct err_text *et);
+int remote_fd(const struct remote *r);
+short remote_events(const struct remote *r);
+
 /* A member of an answer; "" or 0 when there is none, or it is of another kind. */
 const char *remote_text(const json_t *o, const char *key);
 uint64_t remote_number(const json_t *o, const char *key);

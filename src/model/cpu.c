@@ -128,18 +128,19 @@ const char *model_cpu_unsuited(void)
     return NULL;
 }
 
-/* Which of ggml's kernels run is settled when it is compiled, by the widest of these; bf16 and fp16
- * arithmetic, where there is any, rounds differently from widening to f32 first. */
+/* Which kernels run is settled when they are compiled, by the widest of these; bf16 and fp16
+ * arithmetic, where there is any, rounds differently from widening to f32 first. The number behind
+ * counts how often kernels of our own have changed the bits since. */
 const char *model_kernels(void)
 {
 #if defined(__x86_64__)
     if (engine_uses("avx512bf16"))
-        return "x86-64 avx512 vnni bf16";
+        return "x86-64 avx512 vnni bf16, 2";
     if (engine_uses("avx512vnni"))
-        return "x86-64 avx512 vnni";
+        return "x86-64 avx512 vnni, 2";
     if (engine_uses("avx512f"))
-        return "x86-64 avx512";
-    return engine_uses("avx2") ? "x86-64 avx2" : "x86-64";
+        return "x86-64 avx512, 2";
+    return engine_uses("avx2") ? "x86-64 avx2, 2" : "x86-64";
 #elif defined(__aarch64__)
     if (engine_uses("sve"))
         return "arm64 sve";

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "model/matmul_q4.h"
 #include "model/matmul_q8.h"
 
 struct builder {
@@ -25,8 +26,10 @@ struct builder {
     struct ggml_tensor *x; /* (n_embd, rows) f32: the residual stream */
     struct ggml_tensor
         *a; /* (n_embd, rows) f32: the attention's output on its way to a parallel join, or NULL */
-    bool shrunk;                              /* only wanted rows are left */
-    struct ggml_tensor *packed_from, *packed; /* the activations matmul_q8 packed last */
+    bool shrunk; /* only wanted rows are left */
+    /* The activations that were packed last, and by which of the op_pack. */
+    struct ggml_tensor *packed_from, *packed;
+    ggml_custom_op_t packed_by;
 };
 
 /* ---- the two custom operators ---- */
@@ -108,6 +111,23 @@ static void op_matmul_q8(struct ggml_tensor *dst, int ith, int nth, void *user)
                   dst->data, dst->nb[1] / sizeof(float), ith, nth);
 }
 
+/* The same for a matrix that is repacked for matmul_q4. */
+static void op_pack_q4(struct ggml_tensor *dst, int ith, int nth, void *user)
+{
+    const struct ggml_tensor *x = dst->src[0];
+
+    matmul_q4_pack(x->data, x->nb[1] / sizeof(float), (int)x->ne[0], (int)x->ne[1], packed_at(dst),
+                   ith, nth);
+}
+
+static void op_matmul_q4(struct ggml_tensor *dst, int ith, int nth, void *user)
+{
+    const struct ggml_tensor *w = dst->src[1];
+
+    matmul_q4_run(w->data, (int)w->ne[0], (int)w->ne[1], packed_at(dst->src[0]), (int)dst->ne[1],
+                  dst->data, dst->nb[1] / sizeof(float), ith, nth);
+}
+
 /* ---- pieces ---- */
 
 static struct ggml_tensor *add(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *bias)
@@ -115,23 +135,35 @@ static struct ggml_tensor *add(struct builder *b, struct ggml_tensor *x, struct 
     return bias ? ggml_add(b->ctx, x, bias) : x;
 }
 
+/* Activations as a kernel of ours wants them: packed once for all that multiply by them. */
+static struct ggml_tensor *packed(struct builder *b, struct ggml_tensor *x, size_t bytes,
+                                  ggml_custom_op_t by)
+{
+    if (b->packed_from != x || b->packed_by != by) {
+        b->packed_from = x;
+        b->packed_by = by;
+        b->packed = ggml_custom_4d(b->ctx, GGML_TYPE_I8, (int64_t)bytes + 64, 1, 1, 1, &x, 1, by,
+                                   GGML_N_TASKS_MAX, NULL);
+    }
+    return b->packed;
+}
+
 /* W x; W (n_in, n_out), x (n_in, rows) -> (n_out, rows). */
 static struct ggml_tensor *multiply(struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x)
 {
-    struct ggml_tensor *args[2];
+    int k = (int)x->ne[0], rows = (int)x->ne[1];
+    struct ggml_tensor *args[2] = {NULL, w};
+    ggml_custom_op_t run = op_matmul_q8;
 
-    if (w->type != GGML_TYPE_Q8_0 || w->extra || !matmul_q8_available())
+    if (weights_are_q4(w)) {
+        args[0] = packed(b, x, matmul_q4_packed_bytes(k, rows), op_pack_q4);
+        run = op_matmul_q4;
+    } else if (w->type == GGML_TYPE_Q8_0 && !w->extra && matmul_q8_available()) {
+        args[0] = packed(b, x, matmul_q8_packed_bytes(k, rows), op_pack_q8);
+    } else {
         return ggml_mul_mat(b->ctx, w, x);
-    if (b->packed_from != x) {
-        size_t bytes = matmul_q8_packed_bytes((int)x->ne[0], (int)x->ne[1]) + 64;
-
-        b->packed_from = x;
-        b->packed = ggml_custom_4d(b->ctx, GGML_TYPE_I8, (int64_t)bytes, 1, 1, 1, &x, 1, op_pack_q8,
-                                   GGML_N_TASKS_MAX, NULL);
     }
-    args[0] = b->packed;
-    args[1] = w;
-    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, args, 2, op_matmul_q8,
+    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], rows, 1, 1, args, 2, run,
                           GGML_N_TASKS_MAX, NULL);
 }
 

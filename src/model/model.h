@@ -85,7 +85,7 @@ const char *model_families(void);
 /* Why this CPU cannot run this build, or NULL when it can. Call before anything else: a missing
  * instruction kills the program. */
 const char *model_cpu_unsuited(void);
-/* How this device's kernels are chosen, e.g. "x86-64 avx512 vnni": devices that say the same
+/* How this device's kernels are chosen, e.g. "x86-64 avx512 vnni, 2": devices that say the same
  * compute the same bits. */
 const char *model_kernels(void);
 

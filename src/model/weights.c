@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "model/matmul_q4.h"
 
 /* ---- can this tensor be repacked? ---- */
 
@@ -90,6 +91,12 @@ static void keep_buffer(struct weights *w, ggml_backend_buffer_t buffer, size_t 
     w->bytes += bytes;
 }
 
+static enum err no_memory(struct loader *l, const struct mf_tensor *t, size_t bytes)
+{
+    return err_set(l->et, ERR_MEMORY, "%s: tensor %s: no memory for %zu bytes",
+                   modelfile_path(l->mf), t->name, bytes);
+}
+
 /* Norms and biases lie scattered between the matrices. Left in the file, each would bring a huge
  * page of its neighbours back to memory. */
 static struct ggml_tensor *place_copied(struct loader *l, const struct mf_tensor *t, enum err *e)
@@ -104,8 +111,7 @@ static struct ggml_tensor *place_copied(struct loader *l, const struct mf_tensor
     }
     buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), t->size);
     if (!buffer) {
-        *e = err_set(l->et, ERR_MEMORY, "%s: tensor %s: no memory for %zu bytes",
-                     modelfile_path(l->mf), t->name, (size_t)t->size);
+        *e = no_memory(l, t, t->size);
         return NULL;
     }
     CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
@@ -115,8 +121,59 @@ static struct ggml_tensor *place_copied(struct loader *l, const struct mf_tensor
     return x;
 }
 
-/* Repacks n tensors of one type and width, one below the other, into one. Returns NULL when they
- * cannot be repacked; *et is set when that is for want of memory. */
+static const char own_q4; /* `extra` of a tensor that matmul_q4 reads */
+
+bool weights_are_q4(const struct ggml_tensor *w)
+{
+    return w->extra == (const void *)&own_q4;
+}
+
+/* n Q4_0 tensors of one width, one below the other, as matmul_q4 wants them. NULL when it has no
+ * kernel for them, or, with *e set, for want of memory. */
+static struct ggml_tensor *place_q4(struct loader *l, const struct mf_tensor *const t[], int n,
+                                    enum err *e)
+{
+    int64_t k = t[0]->ne[0], rows = 0;
+    struct ggml_tensor *x;
+    ggml_backend_buffer_t buffer;
+    size_t bytes;
+
+    for (int i = 0; i < n; i++) {
+        if (t[i]->type != GGML_TYPE_Q4_0 || t[i]->ne[2] != 1 || t[i]->ne[3] != 1 ||
+            !matmul_q4_fits(k, t[i]->ne[1]))
+            return NULL;
+        rows += t[i]->ne[1];
+    }
+    bytes = matmul_q4_bytes(k, rows);
+    x = new_tensor(l, t[0], rows);
+    x->extra = (void *)(uintptr_t)&own_q4;
+    if (l->describe) {
+        x->data = (void *)(uintptr_t)modelfile_data(l->mf, t[0]);
+        l->w->bytes += bytes;
+        return x;
+    }
+    buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), bytes);
+    if (!buffer) {
+        *e = no_memory(l, t[0], bytes);
+        return NULL;
+    }
+    CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
+          GGML_STATUS_SUCCESS);
+    for (int i = 0; i < n; i++) {
+        int64_t below = rows;
+
+        for (int j = i; j < n; j++)
+            below -= t[j]->ne[1];
+        matmul_q4_repack(modelfile_data(l->mf, t[i]), k, t[i]->ne[1],
+                         (uint8_t *)x->data + matmul_q4_bytes(k, below));
+        modelfile_give_back(l->mf, t[i]);
+    }
+    keep_buffer(l->w, buffer, bytes);
+    return x;
+}
+
+/* Repacks n tensors of one type and width, one below the other, into one: for a kernel of ours, or by
+ * ggml. Returns NULL when they cannot be repacked; *et is set when that is for want of memory. */
 static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tensor *const t[],
                                           int n, bool experts, enum err *e)
 {
@@ -128,6 +185,9 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     const void *data;
     uint8_t *joined = NULL;
 
+    x = experts ? NULL : place_q4(l, t, n, e);
+    if (x || *e)
+        return x;
     for (int i = 0; i < n; i++) {
         rows += t[i]->ne[1];
         bytes += t[i]->size;
@@ -148,8 +208,7 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
                    : NULL;
     if (!buffer || joined == MAP_FAILED) {
         ggml_backend_buffer_free(buffer);
-        *e = err_set(l->et, ERR_MEMORY, "%s: tensor %s: no memory for %zu bytes",
-                     modelfile_path(l->mf), t[0]->name, bytes);
+        *e = no_memory(l, t[0], bytes);
         return NULL;
     }
     data = modelfile_data(l->mf, t[0]);

@@ -1,7 +1,8 @@
 /* The weights of a segment, where the kernels want them.
  *
- * A tensor whose kernels read the file's layout stays in the mapped file. One that ggml can repack
- * for this CPU is repacked into memory of its own, and its file pages are given back. Where q, k
+ * A tensor whose kernels read the file's layout stays in the mapped file. One that a kernel of ours
+ * (matmul_q4.h) or ggml wants repacked for this CPU goes, repacked, into memory of its own, and its
+ * file pages are given back. Where q, k
  * and v (or gate and up) have one type and are repacked anyway, they become one tensor: one
  * multiplication then reads the activations once. Rows do not mix in a multiplication, so no bit
  * changes. */
@@ -39,7 +40,7 @@ struct weights {
     struct ggml_tensor *rope_freqs, *rope_long, *rope_short;
     struct attn_weights *attn; /* (n_layers), filled for the segment's own */
     struct ffn_weights *ffn;   /* (n_layers) */
-    bool repacked;             /* some matrix is: steps of 2 and 3 rows gain from padding to 4 */
+    bool repacked; /* by ggml, some matrix is: steps of 2 and 3 rows gain from padding to 4 */
 };
 
 /* Loads modules [first, end). ERR_MEMORY says what was needed and what there is. */
@@ -49,5 +50,8 @@ MUST_CHECK enum err weights_load(struct weights *w, const struct model *m, int f
  * weight. For measuring graphs on a device that has the file's header alone; takes no memory. */
 void weights_describe(struct weights *w, const struct model *m, int first, int end);
 void weights_free(struct weights *w);
+
+/* Is this matrix repacked for matmul_q4? */
+bool weights_are_q4(const struct ggml_tensor *w);
 
 #endif

@@ -520,6 +520,9 @@ void wire_trace_ask_encode(const struct wire_trace_ask *m, struct wire_buf *buf,
     Lingua__Wire__TraceAsk p = LINGUA__WIRE__TRACE_ASK__INIT;
 
     p.on = m->on;
+    p.epoch = m->epoch;
+    p.first = m->first;
+    p.last = m->last;
     pb_finish_small(&p.base, FRAME_TRACE_ASK, buf, out);
 }
 
@@ -532,7 +535,7 @@ enum err wire_trace_ask_decode(const struct frame *f, struct wire_trace_ask *m, 
 
     if (!p)
         return ERR_PROTO;
-    m->on = p->on != 0;
+    *m = (struct wire_trace_ask){p->on != 0, p->epoch, p->first, p->last};
     if (p->on > 1)
         e = err_set(et, ERR_PROTO, "trace_ask: %u is neither on nor off", p->on);
     arena_fini(&a);

@@ -151,12 +151,15 @@ struct wire_leave {
 };
 struct wire_trace_ask {
     bool on;
+    uint32_t epoch; /* not 0: what is kept of these steps is wanted, on or off does not change */
+    uint64_t first, last;
 };
 
 struct wire_trace_record {
     uint64_t number, stage, rows, arrived_us, begun_us, ended_us, sent_us;
 };
 struct wire_trace {
+    uint32_t epoch; /* as asked; 0: of the trace that was on */
     int n;
     const uint8_t *records; /* n of WIRE_TRACE_BYTES, borrowed: wire_trace_get reads one */
 };

@@ -221,6 +221,7 @@ void wire_trace_encode(const struct wire_trace *m, struct wire_buf *buf, struct 
 
     CHECK(m->n >= 0 && m->n <= WIRE_TRACE_MAX);
     p.n = (uint32_t)m->n;
+    p.epoch = m->epoch;
     finish_with(&p.base, FRAME_TRACE, m->records, (size_t)m->n * WIRE_TRACE_BYTES, buf, out);
 }
 
@@ -233,7 +234,7 @@ enum err wire_trace_decode(const struct frame *f, struct wire_trace *m, struct e
 
     if (!p)
         return ERR_PROTO;
-    *m = (struct wire_trace){(int)p->n, f->payload};
+    *m = (struct wire_trace){p->epoch, (int)p->n, f->payload};
     if (p->n > WIRE_TRACE_MAX)
         e = err_set(et, ERR_LIMIT, "trace: %u records, at most %d", p->n, WIRE_TRACE_MAX);
     else

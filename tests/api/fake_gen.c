@@ -21,6 +21,10 @@ struct cluster {
     struct fake_seen seen;
     struct gen *first;
     struct cluster_watch *watches;
+    struct event *picture; /* comes a little later, as a real one does */
+    enum cluster_picture picture_kind;
+    void (*picture_done)(void *user, const char *text, size_t n);
+    void *picture_user;
 };
 
 struct gen {
@@ -318,6 +322,40 @@ void cluster_facts(const struct cluster *c, struct cluster_facts *out)
 void cluster_slot(const struct cluster *c, int slot, struct cluster_slot *out)
 {
     *out = (struct cluster_slot){.busy = slot == 0, .n_held = 12, .n_prompt = 9, .n_generated = 3};
+}
+
+static void on_picture(evutil_socket_t fd, short what, void *user)
+{
+    struct cluster *c = user;
+    const char *text = c->picture_kind == CLUSTER_TRACE ? "{\"traceEvents\":[]}" : "{\"spans\":[]}";
+
+    (void)fd;
+    (void)what;
+    event_free(c->picture);
+    c->picture = NULL;
+    c->picture_done(c->picture_user, text, strlen(text));
+}
+
+bool cluster_picture_ask(struct cluster *c, enum cluster_picture kind,
+                         void (*text_done)(void *user, const char *text, size_t n), void *user)
+{
+    const struct timeval later = {0, 300000};
+
+    if (c->picture)
+        return false; /* one is as many as it takes */
+    c->picture_kind = kind;
+    c->picture_done = text_done;
+    c->picture_user = user;
+    c->picture = evtimer_new(c->base, on_picture, c);
+    CHECK(c->picture && evtimer_add(c->picture, &later) == 0);
+    return true;
+}
+
+void cluster_picture_forget(struct cluster *c, const void *user)
+{
+    CHECK(c->picture && c->picture_user == user);
+    event_free(c->picture);
+    c->picture = NULL;
 }
 
 void cluster_stats(struct cluster *c, struct cluster_stats *out)

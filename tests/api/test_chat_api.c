@@ -588,6 +588,35 @@ static void test_alias(void **state)
 
 #define EACH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+/* The cluster's texts come later; whoever goes away before is forgotten. */
+static void test_timeline(void **state)
+{
+    struct api_rig *r = *state;
+    struct client first, second;
+    json_t *o = api_json(r, "/cluster/timeline", NULL, 200);
+
+    assert_non_null(at(o, "spans"));
+    json_decref(o);
+    o = api_json(r, "/cluster/trace", NULL, 200);
+    assert_non_null(at(o, "traceEvents"));
+    json_decref(o);
+    api_begin(r, &first, "/cluster/trace", NULL);
+    api_begin(r, &second, "/cluster/timeline", NULL); /* one at a time is what the fake takes */
+    assert_true(client_wait(&second, "too many look"));
+    assert_non_null(strstr(second.in, "503"));
+    client_close(&second);
+    assert_true(client_wait(&first, "traceEvents"));
+    assert_non_null(strstr(first.in, "attachment; filename=\"lingua-trace.json\""));
+    client_close(&first);
+    api_begin(r, &first, "/cluster/timeline", NULL);
+    api_begin(r, &second, "/cluster/timeline", NULL);
+    assert_true(client_wait(&second, "503")); /* so the first is there, and waits */
+    client_close(&second);
+    client_close(&first);
+    json_decref(api_json(r, "/health", NULL, 200));
+    json_decref(api_json(r, "/cluster/timeline", NULL, 200));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -612,6 +641,7 @@ int main(void)
         EACH(test_completion_stream),
         EACH(test_native),
         EACH(test_native_stream),
+        EACH(test_timeline),
         cmocka_unit_test(test_alias),
     };
 

@@ -132,6 +132,7 @@ static void on_frame(void *user, struct link *l, const struct frame *f)
     case FRAME_TRACE:
         must(wire_trace_decode(f, &trace, &et));
         m->n_trace_records = trace.n;
+        m->trace_epoch = trace.epoch;
         m->n_traces++;
         return;
     case FRAME_LEAVE:

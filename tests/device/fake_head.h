@@ -26,6 +26,7 @@ struct fake_member {
     int n_state[WIRE_LINK_LOST + 1]; /* LINK reports */
     struct wire_link_report direct;  /* the latest that said so */
     int n_greets, n_pongs, n_left, n_reports, n_traces, n_trace_records;
+    uint32_t trace_epoch;
     struct wire_report report;
     int n_profiles;
     struct wire_profile profile;

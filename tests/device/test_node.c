@@ -244,14 +244,27 @@ static void test_direct(void **state)
     assert_string_equal(w->device[0].status.head_name, "head");
     wire_empty_encode(FRAME_REPORT_ASK, &buf, &f);
     fake_head_send(&w->head, 0, &f);
-    wire_trace_ask_encode(&(struct wire_trace_ask){true}, &buf, &f);
+    wire_trace_ask_encode(&(struct wire_trace_ask){.on = true}, &buf, &f);
     fake_head_send(&w->head, 0, &f);
     check_steps(w);
     assert_int_equal(w->head.n_relayed, 0);
-    wire_trace_ask_encode(&(struct wire_trace_ask){false}, &buf, &f);
+    /* A look at some of an epoch's steps, and at another's, leaves the trace as it is. */
+    wire_trace_ask_encode(
+        &(struct wire_trace_ask){.epoch = w->head.plan.epoch, .first = 2, .last = 3}, &buf, &f);
     fake_head_send(&w->head, 0, &f);
     fake_head_wait(&w->head, &m[0].n_traces, 1);
+    assert_int_equal(m[0].n_trace_records, 2);
+    assert_int_equal(m[0].trace_epoch, w->head.plan.epoch);
+    wire_trace_ask_encode(
+        &(struct wire_trace_ask){.epoch = w->head.plan.epoch + 1, .last = UINT64_MAX}, &buf, &f);
+    fake_head_send(&w->head, 0, &f);
+    fake_head_wait(&w->head, &m[0].n_traces, 2);
+    assert_int_equal(m[0].n_trace_records, 0);
+    wire_trace_ask_encode(&(struct wire_trace_ask){.on = false}, &buf, &f);
+    fake_head_send(&w->head, 0, &f);
+    fake_head_wait(&w->head, &m[0].n_traces, 3);
     assert_int_equal(m[0].n_trace_records, STEPS);
+    assert_int_equal(m[0].trace_epoch, 0);
     wire_empty_encode(FRAME_REPORT_ASK, &buf, &f);
     fake_head_send(&w->head, 0, &f);
     fake_head_wait(&w->head, &m[0].n_reports, 2);

@@ -10,6 +10,7 @@
 #include <event2/event.h>
 
 #include "base/mem.h"
+#include "device/trail.h"
 #include "device/worker.h"
 #include "support/tiny_model.h"
 
@@ -500,7 +501,48 @@ static void test_trace(void **state)
     worker_trace(b.worker, false);
     check_step(&b, make_step(&b, 4, 6, 1), ERR_NONE);
     assert_int_equal(worker_trace_take(b.worker, r), 0);
+    /* All of it is kept, whether it was on or not. */
+    assert_int_equal(worker_trace_look(b.worker, &(struct wire_trace_ask){false, 1, 1, 9}, r), 4);
+    assert_true(r[0].number == 1 && r[3].number == 4 && r[0].rows == 3);
     bench_close(&b);
+}
+
+/* Records of many steps: the newest are kept, by epoch and by number, and a take gives each once. */
+static void test_trail(void **state)
+{
+    static struct wire_trace_record r[WIRE_TRACE_MAX];
+    struct trail *t = trail_new();
+    struct wire_trace_record one = {.stage = 127, .rows = 4096};
+
+    (void)state;
+    assert_int_equal(trail_look(t, 1, 0, UINT64_MAX, r), 0);
+    trail_mark(t, true);
+    for (int i = 0; i < 3 * WIRE_TRACE_MAX; i++) {
+        one.number = (uint64_t)(i % (2 * WIRE_TRACE_MAX)) + 1;
+        one.arrived_us = 1000000 + (uint64_t)i * 10;
+        one.begun_us = one.arrived_us + 1;
+        one.ended_us = one.begun_us + 3;
+        one.sent_us = one.ended_us + ((uint64_t)1 << 40); /* a day and more is kept as an hour */
+        trail_add(t, i < 2 * WIRE_TRACE_MAX ? 7 : 8, &one);
+        if (i == 2 * WIRE_TRACE_MAX + 99) {
+            assert_int_equal(trail_look(t, 8, 0, UINT64_MAX, r), 100);
+            assert_int_equal(trail_look(t, 8, 11, 20, r), 10);
+            assert_true(r[0].number == 11 && r[9].number == 20);
+            assert_int_equal(trail_look(t, 7, 0, UINT64_MAX, r), WIRE_TRACE_MAX - 100);
+            assert_int_equal(trail_look(t, 6, 0, UINT64_MAX, r), 0);
+        }
+    }
+    assert_int_equal(trail_take(t, r), WIRE_TRACE_MAX);
+    assert_int_equal(trail_take(t, r), 0);
+    assert_int_equal(trail_look(t, 7, 0, UINT64_MAX, r), 0);
+    assert_int_equal(trail_look(t, 8, 5, 5, r), 1);
+    assert_true(r[0].number == 5 && r[0].stage == 127 && r[0].rows == 4096);
+    assert_true(r[0].begun_us == r[0].arrived_us + 1 && r[0].ended_us == r[0].begun_us + 3 &&
+                r[0].sent_us == r[0].ended_us + UINT32_MAX);
+    trail_mark(t, false);
+    trail_add(t, 9, &one);
+    assert_int_equal(trail_take(t, r), 0);
+    trail_free(t);
 }
 
 /* The sums are those of the trace's records, one row each, and begin anew with a load. */
@@ -703,6 +745,7 @@ int main(void)
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_close_in_the_midst),
         cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_trail),
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_profile_is_cancelled),
         cmocka_unit_test(test_sums),

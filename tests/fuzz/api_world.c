@@ -333,6 +333,24 @@ void cluster_slot(const struct cluster *c, int slot, struct cluster_slot *out)
         out->gen = cluster_gen_of(c, v.stream, &out->n_generated);
 }
 
+void cluster_answer_over(struct cluster *c, struct answer_log *log)
+{
+    if (c->answer_begun == log)
+        c->answer_begun = NULL;
+    answer_log_free(log);
+}
+
+bool cluster_picture_ask(struct cluster *c, enum cluster_picture kind,
+                         void (*done)(void *user, const char *text, size_t n), void *user)
+{
+    return false;
+}
+
+void cluster_picture_forget(struct cluster *c, const void *user)
+{
+    CHECK(!"there is none");
+}
+
 void cluster_stats(struct cluster *c, struct cluster_stats *out)
 {
     struct core_view v = core_view(c->core);

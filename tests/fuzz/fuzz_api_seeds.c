@@ -19,7 +19,13 @@ enum {
     HEALTH = 15,
     PROPS = 17,
     SLOTS = 18,
-    METRICS = 19
+    METRICS = 19,
+    SESSION = 20,
+    CLUSTER = 21,
+    EVENTS = 22,
+    DRAIN = 23,
+    INVITE = 24,
+    PAGE = 25, /* and on, the page's files */
 };
 
 static const struct seed {
@@ -165,6 +171,20 @@ static const struct seed {
      {{CHAT, 0, "{\"messages\":[[[[{\"a\":1e999,\"a\":\"\\ud800\"}]]]],}"},
       {COMPLETIONS, 0, "{\"prompt\":\"\xff\xfe\"}"},
       {COMPLETIONS, 0, ""}}},
+    {"page",
+     0,
+     8,
+     {{SESSION, 0, "{\"key\": \"0123456789abcdef0123456789abcdef0123456789abcdef\"}"},
+      {EVENTS, 0, "x"},
+      {DRAIN, 0, "{\"name\":\"phone\"}"},
+      {INVITE, 0, ""}}},
+    {"page-files",
+     0,
+     9,
+     {{PAGE, 0, "br, gzip;q=0.5, *;q=0"},
+      {SESSION, 0, ""},
+      {CLUSTER, 0, ""},
+      {DRAIN, 0, "{\"name\":7}"}}},
 };
 
 int main(int argc, char **argv)

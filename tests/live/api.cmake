@@ -3,7 +3,7 @@
 # vocabularies) and LINGUA_CHAT_MODEL (a chat model) make two more of them run.
 find_program(LINGUA_NODE node)
 if(NOT LINGUA_SANITIZE)
-  foreach(area text chat vectors status refusals doors sockets loss vocabs sense page)
+  foreach(area text chat vectors status timeline refusals doors sockets loss vocabs sense page)
     if(LINGUA_NODE)
       add_test(NAME live_api_${area} COMMAND ${LINGUA_NODE} ${CMAKE_SOURCE_DIR}/tests/live/api/${area}.mjs)
     else()

@@ -6,7 +6,7 @@ set(cluster_env LINGUA_PROGRAM=$<TARGET_FILE:lingua>
   LINGUA_NETSWITCH=${CMAKE_BINARY_DIR}/lingua-netswitch)
 if(NOT LINGUA_SANITIZE)
   foreach(area answers shipping loss neighbours moving strangers revoke tokens budgets commands
-          restart plan)
+          restart plan top)
     if(LINGUA_NODE)
       add_test(NAME live_cluster_${area}
         COMMAND ${LINGUA_NODE} ${CMAKE_SOURCE_DIR}/tests/live/cluster/${area}.mjs)

@@ -399,6 +399,35 @@ static void test_streams_prefix(void **state)
     compare(s, "streams-prefix");
 }
 
+/* Four streams are one full group of three stages; a prompt is read in steps of its own, by fours,
+ * through the stages that would stand idle, and never makes the group's step longer. */
+static void test_streams_beside(void **state)
+{
+    struct sim *s = sim_new(&(struct sim_opts){
+        .seed = 1,
+        .n_modules = 6,
+        .hop_us = 1000,
+        .module_us = 500,
+        .fetch_us = 100000,
+        .load_us = 20000,
+        .plan_us = 5000,
+        .pace = {.step_s = {2e-3, 2e-3, 2e-3, 4e-3, 8e-3}, .row_s = 5e-4, .latency_s = 6e-3},
+        .trace = true});
+
+    for (int i = 0; i < 3; i++)
+        sim_up(s, i);
+    pass(s, 2000);
+    for (int i = 0; i < 4; i++)
+        ask_for(s, i, 4, 30);
+    pass(s, 40);
+    ask_for(s, 4, 60, 1);
+    pass(s, 1000);
+    for (int i = 0; i < 5; i++)
+        over(s, i);
+    assert_in_range(sim_stream(s, 4)->first_us - sim_stream(s, 0)->first_us, 1, 200000);
+    compare(s, "streams-beside");
+}
+
 /* n choices of one prompt: it is read once. */
 static void test_streams_after(void **state)
 {
@@ -545,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_streams_share),
         cmocka_unit_test(test_streams_chunks),
         cmocka_unit_test(test_streams_prefix),
+        cmocka_unit_test(test_streams_beside),
         cmocka_unit_test(test_streams_after),
         cmocka_unit_test(test_streams_queue),
         cmocka_unit_test(test_streams_lost),

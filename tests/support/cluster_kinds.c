@@ -146,7 +146,7 @@ static void make_leave(union cluster_any *m)
 
 static void make_trace_ask(union cluster_any *m)
 {
-    m->trace_ask.on = true;
+    m->trace_ask = (struct wire_trace_ask){true, 5, 17, 400};
 }
 
 static void make_trace(union cluster_any *m)
@@ -156,7 +156,7 @@ static void make_trace(union cluster_any *m)
 
     wire_trace_put(bytes[0], &r);
     wire_trace_put(bytes[1], &r);
-    m->trace = (struct wire_trace){2, bytes[0]};
+    m->trace = (struct wire_trace){5, 2, bytes[0]};
 }
 
 static void make_manifest_ask(union cluster_any *m)

@@ -93,7 +93,7 @@ int main(int argc, char **argv)
     if (!find_type(type_name, &type))
         return usage();
     if (strcmp(name, "wide") == 0) {
-        if (layers > BENCH_LAYERS)
+        if (layers > BENCH_LAYERS_MAX)
             return usage();
         if (!bench_model_write_layers(argv[2], type, layers ? layers : BENCH_LAYERS, &et))
             return 0;

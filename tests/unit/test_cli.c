@@ -18,6 +18,7 @@
 #include "cli/invitation.h"
 #include "cli/options.h"
 #include "cli/qr.h"
+#include "head/qr.h"
 
 /* ---- options ---- */
 
@@ -222,6 +223,33 @@ static int picture(char *text, unsigned char *dark, int width)
     return y;
 }
 
+/* The page draws it, too: of a token without its dashes, to an address with its own. */
+static void test_qr_of_invitation(void **state)
+{
+    struct qr *a = qr_of_invitation("ab-cd-ef", "my-host:7333");
+    struct qr *b = qr_of("lingua:abcdef@my-host:7333");
+    struct qr *bare = qr_of_invitation("ab-cd-ef", ""), *c = qr_of("lingua:abcdef");
+    char *longest = mem_alloc(8001);
+
+    (void)state;
+    memset(longest, 'x', 8000);
+    longest[8000] = '\0';
+    assert_null(qr_of(longest));
+    free(longest);
+    assert_int_equal(a->width, b->width);
+    assert_memory_equal(a->module, b->module, (size_t)a->width * (size_t)a->width);
+    assert_int_equal(bare->width, c->width);
+    assert_memory_equal(bare->module, c->module, (size_t)c->width * (size_t)c->width);
+    assert_true(qr_is_dark(a, 0, 0)); /* a finder's corner */
+    assert_false(qr_is_dark(a, -1, 0));
+    assert_false(qr_is_dark(a, 0, a->width));
+    qr_free(a);
+    qr_free(b);
+    qr_free(bare);
+    qr_free(c);
+    qr_free(NULL);
+}
+
 static void test_qr(void **state)
 {
     static const char words[] = "lingua:abcdefgh@192.168.1.5:7333";
@@ -298,10 +326,15 @@ static void test_bars(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),       cmocka_unit_test(test_maybe),
-        cmocka_unit_test(test_invitations), cmocka_unit_test(test_long_invitation),
-        cmocka_unit_test(test_likeness),    cmocka_unit_test(test_qr),
-        cmocka_unit_test(test_bar_text),    cmocka_unit_test(test_bars),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_maybe),
+        cmocka_unit_test(test_invitations),
+        cmocka_unit_test(test_long_invitation),
+        cmocka_unit_test(test_likeness),
+        cmocka_unit_test(test_qr),
+        cmocka_unit_test(test_qr_of_invitation),
+        cmocka_unit_test(test_bar_text),
+        cmocka_unit_test(test_bars),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

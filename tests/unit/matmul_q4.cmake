@@ -1,0 +1,1 @@
+lingua_test(test_matmul_q4 ${CMAKE_SOURCE_DIR}/tests/unit/test_matmul_q4.c LIBS lingua_model)
