@@ -12,6 +12,13 @@ const drawEveryMs = 50;
 const triesMax = 8;
 const textTokens = 256; /* a text without an end is written so much at a time */
 
+// The browser ends what is under way when the page is left or loaded anew: not the head's fault.
+let leaving = false;
+addEventListener('beforeunload', () => {
+    leaving = true;
+    setTimeout(() => (leaving = false), 2000); /* it stayed, after all */
+});
+
 const running = new Map(); /* conversation -> {abort, wake} */
 
 export const isRunning = id => running.has(id);
@@ -176,7 +183,8 @@ async function run(id, messageId) {
     try {
         await attempt(id, messageId, got, abort);
     } catch (e) {
-        if (isAbort(e) || abort.signal.aborted) end = { state: 'stopped' };
+        if (abort.signal.aborted) end = { state: 'stopped' };
+        else if (isAbort(e) || leaving) end = { state: 'cut' };
         else end = { state: got.parts ? 'cut' : 'failed', error: failureOf(e) };
         if (!(e instanceof ApiError || e instanceof GoneError || isAbort(e))) console.error(e);
     }
