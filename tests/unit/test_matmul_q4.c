@@ -16,22 +16,9 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "model/matmul_q4.h"
+#include "support/rows.h"
 
 enum { BLOCK = 32, Q4_BYTES = 18, Q8_BYTES = 34 };
-
-static void *aligned(size_t bytes)
-{
-    void *p = NULL;
-
-    CHECK(posix_memalign(&p, 64, bytes) == 0);
-    return p;
-}
-
-static float noise(uint32_t *seed)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    return (float)(int32_t)*seed / 2147483648.0f;
-}
 
 static float half_at(const uint8_t *p)
 {
@@ -67,9 +54,9 @@ static void compare(const struct shape *s)
     const struct ggml_type_traits_cpu *q8 = ggml_get_type_traits_cpu(GGML_TYPE_Q8_0);
     size_t k = (size_t)s->k, n_out = (size_t)s->n_out, row = k / BLOCK * Q4_BYTES;
     size_t stride = k + 5, out_stride = n_out + 3;
-    uint8_t *rows = aligned(row * n_out), *x8 = aligned(k / BLOCK * Q8_BYTES);
-    uint8_t *weights = aligned(matmul_q4_bytes(s->k, s->n_out));
-    uint8_t *packed = aligned(matmul_q4_packed_bytes(s->k, s->n_rows));
+    uint8_t *rows = rows_aligned(row * n_out), *x8 = rows_aligned(k / BLOCK * Q8_BYTES);
+    uint8_t *weights = rows_aligned(matmul_q4_bytes(s->k, s->n_out));
+    uint8_t *packed = rows_aligned(matmul_q4_packed_bytes(s->k, s->n_rows));
     float *x = mem_zalloc((size_t)s->n_rows * stride, sizeof *x);
     float *out = mem_zalloc((size_t)s->n_rows * out_stride, sizeof *out);
     uint32_t seed = (uint32_t)(s->k * 31 + s->n_out * 7 + s->n_rows);
@@ -77,7 +64,7 @@ static void compare(const struct shape *s)
 
     for (size_t j = 0; j < n_out; j++) {
         for (size_t d = 0; d < k; d++)
-            x[d] = noise(&seed);
+            x[d] = rows_noise(&seed);
         x[j % k] = j % 2 ? 3.0f : -3.0f; /* the ends of what four bits hold */
         q4->from_float(x, rows + j * row, s->k);
     }
@@ -85,7 +72,7 @@ static void compare(const struct shape *s)
     matmul_q4_repack(rows, s->k, 16, weights);
     matmul_q4_repack(rows + 16 * row, s->k, s->n_out - 16, weights + matmul_q4_bytes(s->k, 16));
     for (size_t d = 0; d < (size_t)s->n_rows * stride; d++)
-        x[d] = noise(&seed) * (float)(1 + d % 7);
+        x[d] = rows_noise(&seed) * (float)(1 + d % 7);
     memset(x, 0, k * sizeof *x); /* a row of zeros: its scale is zero */
     for (int t = s->n_threads - 1; t >= 0; t--)
         matmul_q4_pack(x, stride, s->k, s->n_rows, packed, t, s->n_threads);

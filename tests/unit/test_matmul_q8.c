@@ -14,20 +14,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "model/matmul_q8.h"
-
-static void *aligned(size_t bytes)
-{
-    void *p = NULL;
-
-    CHECK(posix_memalign(&p, 64, bytes) == 0);
-    return p;
-}
-
-static float noise(uint32_t *seed)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    return (float)(int32_t)*seed / 2147483648.0f;
-}
+#include "support/rows.h"
 
 struct shape {
     int k, n_out, n_rows, n_threads;
@@ -37,22 +24,22 @@ static void compare(const struct shape *s)
 {
     const struct ggml_type_traits_cpu *ggml = ggml_get_type_traits_cpu(GGML_TYPE_Q8_0);
     size_t row = ggml_row_size(GGML_TYPE_Q8_0, s->k), k = (size_t)s->k, stride = k + 5;
-    uint8_t *weights = aligned(row * (size_t)s->n_out), *x8 = aligned(row);
+    uint8_t *weights = rows_aligned(row * (size_t)s->n_out), *x8 = rows_aligned(row);
     float *x = mem_zalloc((size_t)s->n_rows * stride, sizeof *x);
     size_t out_stride = (size_t)s->n_out + 3;
     float *out = mem_zalloc((size_t)s->n_rows * out_stride, sizeof *out);
-    uint8_t *packed = aligned(matmul_q8_packed_bytes(s->k, s->n_rows));
+    uint8_t *packed = rows_aligned(matmul_q8_packed_bytes(s->k, s->n_rows));
     uint32_t seed = (uint32_t)(s->k * 31 + s->n_out * 7 + s->n_rows);
 
     for (int j = 0; j < s->n_out; j++) {
         for (size_t d = 0; d < k; d++)
-            x[d] = noise(&seed);
+            x[d] = rows_noise(&seed);
         /* The extremes of int8 must survive the trick with the signs. */
         x[0] = j % 2 ? 1.0f : -1.0f;
         ggml->from_float(x, weights + (size_t)j * row, s->k);
     }
     for (size_t d = 0; d < (size_t)s->n_rows * stride; d++)
-        x[d] = noise(&seed) * (float)(1 + d % 7);
+        x[d] = rows_noise(&seed) * (float)(1 + d % 7);
     memset(x, 0, k * sizeof *x); /* a row of zeros: its scale is zero */
     for (int t = s->n_threads - 1; t >= 0; t--)
         matmul_q8_pack(x, stride, s->k, s->n_rows, packed, t, s->n_threads);

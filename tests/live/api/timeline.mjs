@@ -125,6 +125,21 @@ test('an answer under way is said to be', withApi(slow, async api => {
     assert.ok(u.tokens < 1500 && u.ended_us >= t.ended_us);
 }));
 
+// Others have their turns in between: each answer's own time still adds up.
+test('of several answers at once it is the last that ended', withApi(slow, async api => {
+    const lengths = [10, 20, 60], start = performance.now();
+    await Promise.all(lengths.map(n => answer(api, `story ${n}`, n)));
+    const ms = performance.now() - start;
+    const t = await api.get('/cluster/timeline');
+    check(t, 60);
+    assert.ok(t.parts.total_ms <= ms && t.parts.total_ms > 0.5 * ms);
+    const n2 = await api.get('/v1/completions', { prompt: 'twice', max_tokens: 8, n: 2 });
+    assert.equal(n2.choices.length, 2);
+    const u = await api.get('/cluster/timeline');
+    assert.deepEqual([u.state, u.tokens, u.complete], ['done', 8, true]);
+    near(listed(u.parts), u.ended_us / 1e3, 1e-6, 'the parts');
+}));
+
 test('a device that is stopped holds nobody up for long', withApi(slow, async (api, t, rig) => {
     await answer(api, 'one two', 5);
     rig.one.signal('SIGSTOP');

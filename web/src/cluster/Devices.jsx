@@ -93,7 +93,7 @@ function Where({ doc, stages }) {
     );
 }
 
-const canDrain = d => !d.head && !d.drained && d.state !== 'offline';
+const canDrain = d => !d.head && !d.drained && !['offline', 'lost'].includes(d.state);
 
 function Foot({ d }) {
     if (canDrain(d))
