@@ -194,3 +194,26 @@ test(
         page.complaints.none();
     }),
 );
+
+test(
+    'a tab that nobody looks at gives its connection back, and takes it up again',
+    withApi({ model: chatModel() }, async (api, t, rig) => {
+        const page = await openPage(rig);
+        const hide = hidden =>
+            page.evaluate(value => {
+                Object.defineProperty(document, 'hidden', { value, configurable: true });
+                document.dispatchEvent(new Event('visibilitychange'));
+            }, hidden);
+        const given = page.waitForEvent('requestfailed', {
+            predicate: r => r.url().endsWith('/cluster/events'),
+        });
+        await hide(true);
+        await given;
+        await page.waitForTimeout(1000);
+        assert.equal(await page.locator('.banner').count(), 0);
+        const taken = page.waitForRequest('**/cluster/events');
+        await hide(false);
+        await taken;
+        page.complaints.none();
+    }),
+);

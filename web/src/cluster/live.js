@@ -5,6 +5,7 @@ import { makeStore } from '../store.js';
 
 const quietMax = 40000; /* the head pings every 15 s */
 const historyMs = 60000;
+const restMs = 10000;
 
 // link: connecting, open, lost or denied (a key or a session is wanted).
 export const cluster = makeStore({ link: 'connecting', since: Date.now(), doc: null, history: [] });
@@ -13,6 +14,23 @@ export const model = makeStore({ template: null, nCtx: 0, alias: '' });
 
 let wake = () => {};
 let stop = () => {};
+let resting = false;
+let restTimer;
+
+// A browser lends a site six connections for all its tabs together; one that nobody looks at gives its
+// own back, or the seventh could not even send a message.
+document.addEventListener('visibilitychange', () => {
+    clearTimeout(restTimer);
+    if (document.hidden) {
+        restTimer = setTimeout(() => {
+            resting = true;
+            stop();
+        }, restMs);
+    } else if (resting) {
+        resting = false;
+        wake();
+    }
+});
 
 function move(link) {
     if (cluster.get().link !== link) cluster.set({ link, since: Date.now() });
@@ -65,6 +83,17 @@ async function attempt() {
     move('lost');
 }
 
+// Until wake() is called, or so long.
+function pause(time) {
+    return new Promise(resolve => {
+        const timer = time && setTimeout(resolve, time);
+        wake = () => {
+            clearTimeout(timer);
+            resolve();
+        };
+    });
+}
+
 // For as long as the page lives. Waits longer after each failure, but never long: a head that comes
 // back is seen within some seconds.
 export async function follow() {
@@ -73,18 +102,16 @@ export async function follow() {
         try {
             await attempt();
         } catch (e) {
+            if (resting) {
+                await pause();
+                continue;
+            }
             const refused = e instanceof ApiError && (e.status === 401 || e.status === 403);
             move(refused ? 'denied' : 'lost');
             if (!(e instanceof ApiError || e instanceof GoneError || isAbort(e))) console.error(e);
         }
         if (cluster.get().doc !== before) failures = 0;
-        await new Promise(resolve => {
-            const timer = setTimeout(resolve, Math.min(500 * 1.6 ** failures, 4000));
-            wake = () => {
-                clearTimeout(timer);
-                resolve();
-            };
-        });
+        await pause(Math.min(500 * 1.6 ** failures, 4000));
     }
 }
 
