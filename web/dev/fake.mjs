@@ -3,7 +3,7 @@
 //     node web/dev/fake.mjs [PORT]
 // POST /fake {"scene": NAME} changes what it pretends (scenes.mjs has the names).
 import { createServer } from 'node:http';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,7 @@ export async function startFake(port = 0) {
     const out = mkdtempSync(path.join(os.tmpdir(), 'lingua-page-'));
     const state = { scene: 'three', streams: 0, sockets: new Set(), last: null, began: Date.now() };
     await buildPage(out);
+    process.on('exit', () => rmSync(out, { recursive: true, force: true }));
     const server = createServer((request, response) =>
         answer(state, out, request, response).catch(() => response.destroy()),
     );
