@@ -127,6 +127,7 @@ async function measure(c, row, streams) {
         }
     } else {
         r.tokens_per_s = await c.together(tokens);
+        r.measured = c.devices().measured ?? undefined;
         const doc = c.docs[streams] && c.planned(...c.questions(streams));
         if (doc && !said(doc, streams, c).predicted_other) {
             r.learnt = doc.prediction.tokens_per_s;
