@@ -8,10 +8,6 @@
 /* A step that also reads may take so much longer than one that only decodes, by the plan's costs. */
 #define PACE_STRETCH 1.25
 
-/* More groups must shorten the round to less than this. Fewer and larger ones compute less in all,
- * and do not wait for each other when a device is slower than it was thought to be. */
-#define GROUPS_GAIN 0.9
-
 enum { KERNEL_ROWS = 4 }; /* matrix kernels work on so many rows at once */
 
 /* Who could be taken: a client's ask or a stream's rows. */
@@ -161,7 +157,7 @@ static int groups_for(const struct core *c, int n)
     if (p->step_s[0] <= 0 || p->latency_s <= 0)
         return p->k > 0 ? p->k : n_stages;
     for (int k = 2; k <= n && k <= CORE_FLIGHT_PER_STAGE * n_stages; k++)
-        if (cycle_s(c, n, k) < GROUPS_GAIN * cycle_s(c, n, best))
+        if (cycle_s(c, n, k) < cycle_s(c, n, best))
             best = k;
     return best;
 }
