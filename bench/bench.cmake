@@ -9,6 +9,12 @@ if(LINGUA_BENCH AND TARGET lingua_model AND TARGET test_rig)
   target_link_libraries(lingua-bench-vs-llama PRIVATE test_rig)
 endif()
 
+# Holds emulated phones at their speeds (bench/cluster).
+if(TARGET lingua_model)
+  add_executable(lingua-bench-steady ${CMAKE_SOURCE_DIR}/bench/cluster/steady.c)
+  target_link_libraries(lingua-bench-steady PRIVATE lingua_model)
+endif()
+
 # How long plans take, and how near to the best they are proved to be.
 add_executable(lingua-bench-plan ${CMAKE_SOURCE_DIR}/bench/plan/bench_plan.c)
 target_link_libraries(lingua-bench-plan PRIVATE lingua_plan)

@@ -11,9 +11,18 @@
 #include "gguf.h"
 #include "support/tiny_model.h"
 
-enum { N_EMBD = 2048, N_FF = 5632, N_HEADS = 32, N_KV_HEADS = 4, HEAD_DIM = 64 };
+enum { N_KV_HEADS = 4, HEAD_DIM = 64 };
+
+static const struct shape {
+    const char *name;
+    int n_embd, n_ff, n_heads, n_vocab, n_layers, context;
+} shapes[] = {
+    [BENCH_WIDE] = {"wide", 2048, 5632, 32, BENCH_VOCAB, BENCH_LAYERS, 2048},
+    [BENCH_SLIM] = {"slim", 1024, 768, 16, 4096, 8, 8192},
+};
 
 struct writer {
+    const struct shape *shape;
     struct gguf_context *gguf;
     struct ggml_context *ctx; /* shapes only */
     struct tiny_rng rng;
@@ -30,19 +39,15 @@ static void put(struct writer *w, const char *name, enum ggml_type type, int64_t
 
 static void put_layer(struct writer *w, int layer, enum ggml_type type)
 {
-    static const struct {
+    const int width = w->shape->n_embd, wide = w->shape->n_ff;
+    const int q = w->shape->n_heads * HEAD_DIM, kv = N_KV_HEADS * HEAD_DIM;
+    const struct {
         const char *stem;
         int ne0, ne1;
     } tensors[] = {
-        {"attn_norm", N_EMBD, 0},
-        {"attn_q", N_EMBD, N_HEADS * HEAD_DIM},
-        {"attn_k", N_EMBD, N_KV_HEADS * HEAD_DIM},
-        {"attn_v", N_EMBD, N_KV_HEADS * HEAD_DIM},
-        {"attn_output", N_HEADS * HEAD_DIM, N_EMBD},
-        {"ffn_norm", N_EMBD, 0},
-        {"ffn_gate", N_EMBD, N_FF},
-        {"ffn_up", N_EMBD, N_FF},
-        {"ffn_down", N_FF, N_EMBD},
+        {"attn_norm", width, 0},   {"attn_q", width, q},      {"attn_k", width, kv},
+        {"attn_v", width, kv},     {"attn_output", q, width}, {"ffn_norm", width, 0},
+        {"ffn_gate", width, wide}, {"ffn_up", width, wide},   {"ffn_down", wide, width},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(tensors); i++) {
@@ -55,28 +60,32 @@ static void put_layer(struct writer *w, int layer, enum ggml_type type)
 
 static void put_all(struct writer *w, enum ggml_type type, int n_layers)
 {
+    const struct shape *s = w->shape;
     struct gguf_context *g = w->gguf;
+    enum ggml_type output =
+        type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q2_0 ? type : GGML_TYPE_Q6_K;
 
     gguf_set_val_str(g, "general.architecture", "llama");
     gguf_set_val_str(g, "general.name",
-                     n_layers == BENCH_LAYERS  ? "random 1.1B"
-                     : n_layers < BENCH_LAYERS ? "random, short"
+                     s != &shapes[BENCH_WIDE]  ? "random, slim"
+                     : n_layers == s->n_layers ? "random 1.1B"
+                     : n_layers < s->n_layers  ? "random, short"
                                                : "random, long");
-    gguf_set_val_u32(g, "llama.context_length", 2048);
-    gguf_set_val_u32(g, "llama.embedding_length", N_EMBD);
+    gguf_set_val_u32(g, "llama.context_length", (uint32_t)s->context);
+    gguf_set_val_u32(g, "llama.embedding_length", (uint32_t)s->n_embd);
     gguf_set_val_u32(g, "llama.block_count", (uint32_t)n_layers);
-    gguf_set_val_u32(g, "llama.feed_forward_length", N_FF);
-    gguf_set_val_u32(g, "llama.attention.head_count", N_HEADS);
+    gguf_set_val_u32(g, "llama.feed_forward_length", (uint32_t)s->n_ff);
+    gguf_set_val_u32(g, "llama.attention.head_count", (uint32_t)s->n_heads);
     gguf_set_val_u32(g, "llama.attention.head_count_kv", N_KV_HEADS);
     gguf_set_val_u32(g, "llama.rope.dimension_count", HEAD_DIM);
     gguf_set_val_f32(g, "llama.rope.freq_base", 10000.0f);
     gguf_set_val_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    tiny_put_vocab(g, BENCH_VOCAB);
-    put(w, "token_embd.weight", type, N_EMBD, BENCH_VOCAB);
+    tiny_put_vocab(g, s->n_vocab);
+    put(w, "token_embd.weight", type, s->n_embd, s->n_vocab);
     for (int i = 0; i < n_layers; i++)
         put_layer(w, i, type);
-    put(w, "output_norm.weight", GGML_TYPE_F32, N_EMBD, 0);
-    put(w, "output.weight", type == GGML_TYPE_Q8_0 ? type : GGML_TYPE_Q6_K, N_EMBD, BENCH_VOCAB);
+    put(w, "output_norm.weight", GGML_TYPE_F32, s->n_embd, 0);
+    put(w, "output.weight", output, s->n_embd, s->n_vocab);
 }
 
 /* Where a block keeps its scales, and what one must be for uniformly random quants to have variance
@@ -88,6 +97,10 @@ static void set_scales(enum ggml_type type, uint8_t *block, float std)
     switch (type) {
     case GGML_TYPE_Q4_0: /* d (q - 8), q in 0..15 */
         d = ggml_fp32_to_fp16(std / 4.6f);
+        memcpy(block, &d, sizeof(d));
+        break;
+    case GGML_TYPE_Q2_0: /* d (q - 1), q in 0..3 */
+        d = ggml_fp32_to_fp16(std / 1.2f);
         memcpy(block, &d, sizeof(d));
         break;
     case GGML_TYPE_Q8_0: /* d q, q in -128..127 */
@@ -147,16 +160,26 @@ static enum err write_data(struct writer *w, FILE *file, const char *path, struc
     return e;
 }
 
-enum err bench_model_write(const char *path, enum ggml_type type, struct err_text *et)
+bool bench_shape_find(const char *name, enum bench_shape *shape)
 {
-    return bench_model_write_layers(path, type, BENCH_LAYERS, et);
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+        if (strcmp(name, shapes[i].name) == 0) {
+            *shape = (enum bench_shape)i;
+            return true;
+        }
+    return false;
 }
 
-enum err bench_model_write_layers(const char *path, enum ggml_type type, int n_layers,
-                                  struct err_text *et)
+enum err bench_model_write(const char *path, enum ggml_type type, struct err_text *et)
+{
+    return bench_model_write_shape(path, BENCH_WIDE, type, 0, et);
+}
+
+enum err bench_model_write_shape(const char *path, enum bench_shape shape, enum ggml_type type,
+                                 int n_layers, struct err_text *et)
 {
     struct ggml_init_params params = {.mem_size = 1 << 20, .mem_buffer = NULL, .no_alloc = true};
-    struct writer w = {.rng = {1234}};
+    struct writer w = {.shape = &shapes[shape], .rng = {1234}};
     char *part;
     FILE *file;
     enum err e;
@@ -166,7 +189,7 @@ enum err bench_model_write_layers(const char *path, enum ggml_type type, int n_l
     w.ctx = ggml_init(params);
     w.gguf = gguf_init_empty();
     part = mem_printf("%s.part", path);
-    put_all(&w, type, n_layers);
+    put_all(&w, type, n_layers ? n_layers : shapes[shape].n_layers);
     file = fopen(part, "wb");
     if (!file) {
         e = err_system(et, "%s", part);

@@ -11,7 +11,7 @@ import { median } from '../net/machines.mjs';
 import { LINKS, MIXES, quotas } from './phones.mjs';
 import { MB, OVERHEAD, SLACK, Stand, needPhones } from './stand.mjs';
 import { PROMPT, CTX, STREAMS, PhoneCluster, Store, jsonSave } from './cluster.mjs';
-import { bestRuns, ceiling, equalRuns, nominal, splitText } from './nominal.mjs';
+import { bestRuns, ceiling, equalRuns, heldBytes, nominal, splitText } from './nominal.mjs';
 import { calibrate } from './calibrate.mjs';
 import { Llama } from './llama.mjs';
 import { tableText, claimsText } from './table.mjs';
@@ -21,7 +21,7 @@ const { values: opt, positionals } = parseArgs({
     options: {
         calibrate: { type: 'boolean' }, mix: { type: 'string', multiple: true },
         link: { type: 'string', multiple: true }, rounds: { type: 'string' },
-        tokens: { type: 'string' }, model: { type: 'string', default: 'wide:44' },
+        tokens: { type: 'string' }, model: { type: 'string', default: 'slim' },
         quick: { type: 'boolean' }, jitter: { type: 'string', default: '0' },
         loss: { type: 'string', default: '0' }, json: { type: 'string' },
         'no-llama': { type: 'boolean' }, 'no-forced': { type: 'boolean' },
@@ -56,6 +56,7 @@ async function alone(speed, decode, prefill, { periodUs = 0, name = 'alone' } = 
     const argv = phones.wrap(name, [lingua, 'bench', model.path, '-t', '1', '-r', '2', '-n',
         String(decode), '-p', String(prefill), '--json']);
     const { stdout } = await promisify(execFile)(argv[0], argv.slice(1));
+    phones.rest();
     const of = key => JSON.parse(stdout).find(t => t[key])?.median_tokens_per_second;
     return [of('n_gen'), of('n_prompt')];
 }
@@ -63,13 +64,13 @@ async function alone(speed, decode, prefill, { periodUs = 0, name = 'alone' } = 
 // A cluster of a mix on a link, placed as `how` says: {equal}, {streams} or {runs}, and {use}.
 async function up(mix, link, how) {
     const speeds = quotas(mix);
-    const budget = Math.round(mix.room * model.bytes + OVERHEAD);
+    const budget = Math.round(mix.room * held + OVERHEAD);
     const byHand = how.runs && splitText(how.runs);
     speeds.forEach((s, i) => phones.set(`m${i}`, s, budget + SLACK));
     stand.linkSet(link);
     const memory = ['--memory', String(budget)];
     const c = new PhoneCluster({
-        lingua, net: stand.net, model: model.path, phones, store: stand.store,
+        lingua, net: stand.net, model: model.path, phones, store: stand.store, speeds: mix.name,
         work: join(folder, 'cluster'), join: memory,
         machines: how.runs ? how.runs.map(r => r.device) : speeds.map((_, i) => i),
         serve: ['--no-announce', '--ctx', String(CTX), '--slots', String(STREAMS), ...memory,
@@ -95,6 +96,7 @@ async function down(c) {
     const killed = c.machines.filter(i => phones.kills(`m${i}`));
     await c.close();
     stand.current = null;
+    phones.rest();
     if (killed.length)
         throw new Error(`m${killed} took more memory than its limit`);
 }
@@ -164,7 +166,7 @@ async function planLeg(mix, link, round) {
     let last = null;
     for (const streams of [1, STREAMS]) {
         const runs = opt['by-hand'] &&
-            bestRuns(model, fullMs, mix, quotas(mix), link, streams);
+            bestRuns(model, POSITIONS, fullMs, mix, quotas(mix), link, streams);
         const other = last && (runs ? splitText(runs) !== last.split
             : said(last.docs[streams], streams, last).predicted_other);
         if (other) {
@@ -245,7 +247,7 @@ function estimate(prefill) {
     for (const mix of mixes)
         for (const link of links) {
             const speeds = quotas(mix), share = 1 / speeds.length;
-            const plan = bestRuns(model, fullMs, mix, speeds, link, 1);
+            const plan = bestRuns(model, POSITIONS, fullMs, mix, speeds, link, 1);
             const legs = [equalRuns(model.modules.length, speeds.length), plan, plan];
             for (const runs of legs) {
                 const n = nominal(model, fullMs, speeds, link, runs);
@@ -265,7 +267,9 @@ if (opt.help) {
 }
 const llama = stand.llama = new Llama(opt['no-llama'] ? null : opt.llama);
 const model = stand.model(opt.model);
+const POSITIONS = CTX * STREAMS, held = heldBytes(model, POSITIONS);
 stand.machines(Math.max(...mixes.map(m => m.speeds.length), opt.calibrate ? 5 : 0));
+await stand.ready;
 const [decode, prefill] = await alone(1, 8, 64);
 const fullMs = 1000 / decode;
 stand.store = new Store(folder, lingua, model.path);
@@ -276,13 +280,13 @@ if (opt.calibrate) {
         model, fullMs, prefill, layers: model.layers });
     process.exit(0);
 }
-console.log(`${opt.model}: ${(model.bytes / MB).toFixed(0)} MB, ${fullMs.toFixed(1)} ms/token on ` +
+console.log(`${opt.model}: ${(held / MB).toFixed(0)} MB with its KV cache, ${fullMs.toFixed(1)} ms/token on ` +
     `one core here; ${mixes.length} mixes x ${links.length} links x ${rounds} rounds, about ` +
     `${Math.ceil(estimate(prefill) / 60)} minutes; ${llama.words}`);
 for (const m of mixes)
     console.log(`  ${m.name}: ${m.speeds.join(' : ')} as ` +
         `${quotas(m).map(q => q.toFixed(3)).join(', ')} cores, each with room for ` +
-        `${100 * m.room} % of the model`);
+        `${100 * m.room} % of it`);
 for (let round = 0; round < rounds; round++)
     for (const link of links)
         for (const mix of mixes) {
@@ -292,6 +296,7 @@ for (let round = 0; round < rounds; round++)
             if (llama.there && round === 0) {
                 speedsSet(mix);
                 llamas.push(await llama.run({ mix, link, net: stand.net, phones, model, tokens }));
+                phones.rest();
                 note(`llama.cpp: ${JSON.stringify(llamas.at(-1))}`);
             }
         }
@@ -304,6 +309,7 @@ console.log(tableText(rows(), llamas));
 if (!opt['no-forced'] && !opt['by-hand'])
     await forcedRow(mixes.reduce((a, b) => uneven(b) > uneven(a) ? b : a), links[0]);
 console.log(claimsText(rows()));
+console.log(`\nthe core, while its speed was held: ${await phones.letGo()}`);
 if (opt.json)
     jsonSave(opt.json, document());
 process.exit(0);

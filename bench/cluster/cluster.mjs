@@ -1,11 +1,11 @@
 // A cluster of emulated phones, and what is measured on it.
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync,
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync,
     writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { Cluster, Loopback, spans, until } from '../net/machines.mjs';
 
-export const PROMPT = 256, STREAMS = 4, CTX = 512;
+export const PROMPT = 256, STREAMS = 4, CTX = 8192;
 const LETTERS = 8, TEXT_EXTRA = 4; // to these models a letter is a token, and the text's begin four
 
 // Weights are fetched once: every device has a full copy in its cache, of its own, so that its
@@ -15,6 +15,7 @@ export class Store {
         Object.assign(this, { folder, lingua, model });
     }
     cache(i) { return join(this.folder, `cache${i}`); }
+    profile(mix, i) { return join(this.folder, `profile-${mix}-${i}`); }
 
     // By a head with `embed` and a device with all the rest, without limits.
     async fill(n) {
@@ -36,26 +37,36 @@ export class Store {
 
 export class PhoneCluster extends Cluster {
     // opts: as Cluster has them, and phones, store, machines (those of the mix that are started;
-    // the first is the head).
+    // the first is the head), speeds (a name for the devices' speeds, under which profiles are kept).
     constructor(opts) {
-        super({ measure: true, wrap: (i, argv) => opts.phones.wrap(`m${Math.max(i, 0)}`, argv),
-            ...opts });
+        super({ measure: true, wrap: (i, argv) => i < 0 ? opts.phones.wrapBeside('m0', argv)
+            : opts.phones.wrap(`m${i}`, argv), ...opts });
         rmSync(this.work, { recursive: true, force: true });
         mkdirSync(this.work, { recursive: true });
     }
 
     async begin() {
+        this.recall(0);
         this.startHead();
         this.address = (await until('the head', () => this.devices())).address;
         for (const i of this.machines.slice(1)) {
-            mkdirSync(this.state(i), { mode: 0o700 });
+            this.recall(i);
             renameSync(this.store.cache(i), join(this.state(i), 'cache'));
             this.startDevice(i, this.address);
             await until(`m${i} here`, () => (this.device(`m${i}`)?.address ?? '') !== '');
         }
     }
+    // A device's profile is measured once for each mix: it is the same code at the same speed.
+    recall(i) {
+        mkdirSync(this.state(i), { mode: 0o700 });
+        if (existsSync(this.store.profile(this.speeds, i)))
+            copyFileSync(this.store.profile(this.speeds, i), join(this.state(i), 'profile'));
+    }
     async close() {
         await super.close();
+        for (const i of this.machines)
+            if (this.speeds && existsSync(join(this.state(i), 'profile')))
+                copyFileSync(join(this.state(i), 'profile'), this.store.profile(this.speeds, i));
         for (const i of this.machines)
             if (existsSync(join(this.state(i), 'cache')))
                 renameSync(join(this.state(i), 'cache'), this.store.cache(i));

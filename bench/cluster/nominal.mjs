@@ -28,11 +28,15 @@ export function equalRuns(n, devices) {
     return runs;
 }
 
+// What modules [a, b) hold: weights, and the KV cache of so many positions.
+export const heldBytes = (model, positions, a = 0, b = model.modules.length) =>
+    model.modules.slice(a, b).reduce((s, m) => s + m.bytes + m.kvBytes * positions, 0);
+
 // The best cuts between whole layers with the devices in order, each with room for a share of all
 // bytes: every one of them is tried.
-export function bestRuns(model, whole, mix, speeds, link, streams) {
-    const n = model.modules.length, total = model.modules.reduce((a, m) => a + m.bytes, 0);
-    const bytes = (a, b) => model.modules.slice(a, b).reduce((s, m) => s + m.bytes, 0);
+export function bestRuns(model, positions, whole, mix, speeds, link, streams) {
+    const n = model.modules.length, total = heldBytes(model, positions);
+    const bytes = (a, b) => heldBytes(model, positions, a, b);
     let best = null;
     const go = (d, at, runs) => {
         if (at === n) {

@@ -1,21 +1,37 @@
 // Emulated phones: each device of a mix gets a control group with a CPU quota and a memory limit
 // (versions 1 and 2 of control groups; the wrapper puts a process into its group before exec).
 //
-// A quota is so much CPU time per period. Whatever a device begins after a pause runs at full speed
-// until the period's share is used up, so a piece of work of W ms on a device of speed s takes
-// W / s less (1 - s) periods at most: long periods make short pieces look fast. But where several devices
-// want the same core, one may have to wait a whole tick of the kernel (4 ms) for its turn, and what
-// it does not use in a period is lost: with periods of 2 ms three busy devices lost 5 to 15 %, with
-// 5 ms nothing. So periods are 5 ms, and longer where 1 ms of CPU time, the least the kernel gives,
-// makes them so. --calibrate measures all that.
+// All devices share one core, and their quotas sum to less than it has, so that never two of them
+// compute at the same time: cores of one machine share its memory (and often what computes), and would
+// slow each other as devices of their own do not. When several have work, the kernel shares the core
+// out in proportion to the quotas, so that each has at any time at least what its quota says.
+//
+// A phone has more cores than the one that computes here: what else a device's program does (its sockets, the
+// head's part) is a thread of its own, which is put into a group without a quota, on the machine's
+// other cores, and so are the programs that ask. Else each step would wait in front of a thread that has
+// used up its quota, for a period at worst. (With version 2 of control groups they stay together.)
+//
+// A quota is so much CPU time per period. Whatever begins after a pause would run at full speed until the
+// share of this period is used up, and what the kernel kept of the last one: two periods' worth for
+// nothing, a quarter of a short stage. So in each group an idler computes when nothing else does, at idle
+// priority, and uses up what a phone at rest would not be owed later. Periods are 5 ms, and longer
+// where 1 ms of CPU time, the least the kernel gives, makes them so.
+//
+// A quota is CPU time, and what a core does in that changes by half on a machine that strangers share:
+// lingua-bench-steady (steady.c) sees how quick the core is at the moment, and sets the quotas so that
+// devices keep their speeds. Speed 1 is a core somewhat slower than this one at its best.
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync,
     writeFileSync } from 'node:fs';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 
-const RUN_US = 1000, PERIOD_US = 5000, PREFIX = 'lingua-bench-';
-export const CORES = Math.min(1.6, 0.8 * cpus().length);
+const RUN_US = 1000, PERIOD_US = 5000, SHARES = 10000, FASTEST = 1.6; // steady.c's SLACK
+const PREFIX = 'lingua-bench-';
+export const CORES = 0.9; // of one: what is left over is for what the kernel does itself
+const CORE = cpus().length - 1, OTHERS = CORE ? `0-${CORE - 1}` : '0';
+const COMPUTES = 'compute'; // what that thread of lingua is called (src/device/worker.c)
+const IO = '.io', SORT_MS = 100, HOLDER = 'steady';
 
 // Speeds are relative; memory is the share of the model's bytes for which each device has room.
 // None can hold the model alone, two or three can, and an equal split fits in all. The head, which
@@ -67,8 +83,8 @@ export function missing() {
     } catch (e) {
         return `control groups cannot be made here (${e.message})`;
     }
-    const has = spawnSync('setpriv', ['--version']).status === 0;
-    return has ? '' : 'there is no setpriv (util-linux)';
+    const lacks = ['setpriv', 'taskset', 'chrt'].find(p => spawnSync(p, ['--version']).status !== 0);
+    return lacks ? `there is no ${lacks} (util-linux)` : '';
 }
 
 export class Phones {
@@ -89,6 +105,38 @@ export class Phones {
         this.write(this.cpu, '', ...(this.version === 1 ? ['cpu.shares', '262144']
             : ['cpu.weight', '10000']));
         this.names = [];
+        this.idlers = new Map();
+        this.sorter = setInterval(() => this.sort(), SORT_MS);
+        this.sorter.unref();
+    }
+
+    // Threads into the groups they belong to: the one that computes under the quota, the others of
+    // its program beside it. A program that has no such thread (yet) computes itself.
+    sort() {
+        for (const name of this.version === 2 ? [] : this.names) {
+            for (const id of this.threads(name))
+                if (comm(id) !== COMPUTES && hasCompute(id))
+                    this.moveThread(id, name + IO);
+            for (const id of this.threads(name + IO))
+                if (comm(id) === COMPUTES)
+                    this.moveThread(id, name);
+        }
+    }
+    threads(name) {
+        try {
+            return readFileSync(join(this.cpu, this.base, name, 'tasks'), 'utf8').split('\n')
+                .filter(Boolean);
+        } catch {
+            return []; // made a moment later, or gone
+        }
+    }
+    moveThread(id, to) {
+        try {
+            this.write(this.cpu, to, 'tasks', id);
+            spawnSync('taskset', ['-pc', to.endsWith(IO) ? OTHERS : `${CORE}`, id]);
+        } catch {
+            // it has just ended
+        }
     }
 
     write(root, name, file, value) {
@@ -100,8 +148,12 @@ export class Phones {
         if (!this.names.includes(name)) {
             for (const root of this.roots)
                 mkdirSync(join(root, this.base, name));
+            if (this.version === 1)
+                mkdirSync(join(this.cpu, this.base, name + IO), { recursive: true });
             this.names.push(name);
         }
+        if (name !== HOLDER && !this.idlers.has(name))
+            this.idle(name);
         this.speed(name, speed);
         const limit = memory || (this.version === 1 ? -1 : 'max');
         if (this.version === 2) {
@@ -112,23 +164,65 @@ export class Phones {
         this.write(this.memory, name, 'memory.limit_in_bytes', limit);
     }
 
-    // periodUs: 0 = as usual.
-    speed(name, speed, periodUs = 0) {
-        const period = periodUs || Math.max(PERIOD_US, Math.ceil(RUN_US / speed));
-        const quota = Math.max(RUN_US, Math.round(speed * period));
-        if (this.version === 2) {
-            this.write(this.cpu, name, 'cpu.max', `${speed >= 1 ? 'max' : quota} ${period}`);
-            return;
-        }
-        this.write(this.cpu, name, 'cpu.cfs_quota_us', -1);
-        this.write(this.cpu, name, 'cpu.cfs_period_us', period);
-        this.write(this.cpu, name, 'cpu.cfs_quota_us', speed >= 1 ? -1 : quota);
+    idle(name) {
+        const argv = this.wrap(name, ['chrt', '-i', '0', 'sh', '-c', 'while :; do :; done']);
+        this.idlers.set(name, spawn(argv[0], argv.slice(1), { stdio: 'ignore' }));
+    }
+    // The phones are put away, and leave the core to others, until they are set again.
+    rest() {
+        this.idlers.forEach(p => p.kill('SIGKILL'));
+        this.idlers.clear();
     }
 
-    // The command within the group; it dies with us, whatever ends us.
-    wrap(name, argv) {
-        const into = this.roots.map(r => `echo $$ > ${join(r, this.base, name)}/cgroup.procs`);
-        return ['setpriv', '--pdeathsig', 'KILL', 'sh', '-c', `${into.join(' && ')} && exec "$@"`,
+    // Starts the program that holds the speeds; resolves when it knows the core.
+    async hold(program) {
+        this.set(HOLDER, 1);
+        const argv = this.wrap(HOLDER, [program]);
+        this.holder = spawn(argv[0], argv.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] });
+        await new Promise((done, fail) => {
+            this.holder.stdout.once('data', done);
+            this.holder.once('close', () => fail(new Error(`${program} ended`)));
+        });
+        this.holder.stdout.on('data', d => { this.held = String(d).trim(); });
+    }
+    // Ends it; what it has to say about the time.
+    async letGo() {
+        const over = new Promise(done => this.holder.once('close', done));
+        this.holder.stdin.end();
+        await over;
+        return this.held;
+    }
+
+    // periodUs: 0 = as usual.
+    speed(name, speed, periodUs = 0) {
+        const period = periodUs || Math.max(PERIOD_US, Math.ceil(FASTEST * RUN_US / speed));
+        const quota = Math.max(RUN_US, Math.round(speed * period));
+        const share = Math.max(2, Math.round(SHARES * Math.min(1, speed)));
+        const file = join(this.cpu, this.base, name);
+        if (this.version === 2) {
+            this.write(this.cpu, name, 'cpu.weight', share);
+            this.write(this.cpu, name, 'cpu.max', `${quota} ${period}`);
+            this.holder?.stdin.write(`${file}/cpu.max ${speed} ${period} ${period}\n`);
+            return;
+        }
+        this.write(this.cpu, name, 'cpu.shares', share);
+        this.write(this.cpu, name, 'cpu.cfs_quota_us', -1);
+        this.write(this.cpu, name, 'cpu.cfs_period_us', period);
+        this.write(this.cpu, name, 'cpu.cfs_quota_us', quota);
+        this.holder?.stdin.write(`${file}/cpu.cfs_quota_us ${speed} ${period}\n`);
+    }
+
+    // The command within the group, on the devices' core; it dies with us, whatever ends us.
+    wrap(name, argv) { return this.wrapIn(name, name, `${CORE}`, argv); }
+    // A program of the device's owner, beside what computes.
+    wrapBeside(name, argv) {
+        return this.version === 2 ? this.wrap(name, argv)
+            : this.wrapIn(name, name + IO, OTHERS, argv);
+    }
+    wrapIn(name, group, cores, argv) {
+        const into = this.roots.map(r => 'echo $$ > ' +
+            `${join(r, this.base, r === this.cpu ? group : name)}/cgroup.procs`);
+        return ['setpriv', '--pdeathsig', 'KILL', 'taskset', '-c', cores, 'sh', '-c', `${into.join(' && ')} && exec "$@"`,
             'sh', ...argv];
     }
 
@@ -140,6 +234,8 @@ export class Phones {
     }
 
     remove() {
+        clearInterval(this.sorter);
+        this.rest();
         for (const root of this.roots)
             removeTree(join(root, this.base));
     }
@@ -149,6 +245,22 @@ export class Phones {
         for (const name of readdirSync(root))
             if (name.startsWith(PREFIX) && !existsSync(`/proc/${name.slice(PREFIX.length)}`))
                 removeTree(join(root, name));
+    }
+}
+
+function comm(id) {
+    try {
+        return readFileSync(`/proc/${id}/comm`, 'utf8').trim();
+    } catch {
+        return '';
+    }
+}
+
+function hasCompute(id) {
+    try {
+        return readdirSync(`/proc/${id}/task`).some(t => comm(t) === COMPUTES);
+    } catch {
+        return false;
     }
 }
 

@@ -26,6 +26,7 @@ export class Stand {
         // On a disk: memory limits count files that are kept in memory.
         this.folder = mkdtempSync('/var/tmp/lingua-bench-');
         this.phones = new Phones();
+        this.ready = this.phones.hold(join(build, 'lingua-bench-steady'));
         process.on('exit', () => this.end());
         for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
             process.on(signal, () => {
@@ -74,6 +75,7 @@ export class Stand {
         return { path, width: doc.width, layers: doc.layers, vocabulary: doc.vocabulary,
             kvBytes: doc.kv_bytes_per_position,
             bytes: doc.modules.reduce((a, m) => a + m.bytes, 0),
-            modules: doc.modules.map(m => ({ bytes: m.bytes, work: m.decode_bytes / sum })) };
+            modules: doc.modules.map(m => ({ bytes: m.bytes, kvBytes: m.kv_bytes_per_position,
+                work: m.decode_bytes / sum })) };
     }
 }

@@ -133,6 +133,7 @@ async function ours() {
     const killed = c.machines.filter(i => phones.kills(`m${i}`));
     await c.close();
     stand.current = null;
+    phones.rest();
     if (killed.length)
         throw new Error(`m${killed} took more memory than its limit`);
 }

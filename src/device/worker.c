@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -529,6 +530,7 @@ static void *work(void *arg)
 {
     struct worker *w = arg;
 
+    prctl(PR_SET_NAME, "compute"); /* for top -H, and for whoever gives it a share of its own */
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {
         struct item *job = pop(&w->in);

@@ -2,9 +2,9 @@
  *
  *     lingua-test-model NAME[:LAYERS[:TYPE]] FILE [TEMPLATE]
  *
- * NAME is one of tiny_model.h's, or "wide", which has the shape of TinyLlama's 1.1 billion
- * parameters (bench_model.h). LAYERS 0: as many as it usually has. TYPE is ggml's name of one; f32
- * for tiny models and q4_0 for the wide one when left out. With TEMPLATE, a file, a tiny model (with
+ * NAME is one of tiny_model.h's, or "wide" or "slim" (bench_model.h). LAYERS 0: as many as it
+ * usually has. TYPE is ggml's name of one; f32 for tiny models, q4_0 for the wide and q2_0 for the
+ * slim one when left out. With TEMPLATE, a file, a tiny model (with
  * its usual layers) can chat: it has that chat template and tiny_vocab.h's vocabulary. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,8 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: lingua-test-model NAME[:LAYERS[:TYPE]] FILE [TEMPLATE]\nNAME: wide");
+    fprintf(stderr,
+            "usage: lingua-test-model NAME[:LAYERS[:TYPE]] FILE [TEMPLATE]\nNAME: wide slim");
     for (int i = 0; i < TINY_N_VARIANTS; i++)
         fprintf(stderr, " %s", tiny_name((enum tiny_variant)i));
     fprintf(stderr, "\n");
@@ -81,21 +82,24 @@ static int write_tiny(const char *path, enum tiny_variant v, enum ggml_type type
 int main(int argc, char **argv)
 {
     char name[32], type_name[16] = "";
+    enum bench_shape shape;
     enum ggml_type type;
     struct err_text et;
+    bool benched;
     int layers = 0;
 
     if (argc < 3 || argc > 4 || sscanf(argv[1], "%31[^:]:%d:%15s", name, &layers, type_name) < 1 ||
         layers < 0)
         return usage();
+    benched = bench_shape_find(name, &shape);
     if (!*type_name)
-        strcpy(type_name, strcmp(name, "wide") == 0 ? "q4_0" : "f32");
+        strcpy(type_name, !benched ? "f32" : shape == BENCH_WIDE ? "q4_0" : "q2_0");
     if (!find_type(type_name, &type))
         return usage();
-    if (strcmp(name, "wide") == 0) {
+    if (benched) {
         if (layers > BENCH_LAYERS_MAX)
             return usage();
-        if (!bench_model_write_layers(argv[2], type, layers ? layers : BENCH_LAYERS, &et))
+        if (!bench_model_write_shape(argv[2], shape, type, layers, &et))
             return 0;
         fprintf(stderr, "lingua-test-model: %s\n", et.text);
         return 1;
