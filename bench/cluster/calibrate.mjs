@@ -35,8 +35,9 @@ async function steady(alone) {
 
 // Two stages beside the head's: what each computes per token, from the trace.
 async function pieces(env) {
-    const runs = [{ device: 0, first: 0, end: 27 }, { device: 1, first: 27, end: 31 },
-        { device: 2, first: 31, end: env.model.modules.length }];
+    const n = env.model.modules.length, a = Math.floor(0.6 * n), b = Math.floor(0.75 * n);
+    const runs = [{ device: 0, first: 0, end: a }, { device: 1, first: a, end: b },
+        { device: 2, first: b, end: n }];
     const mix = { name: 'calibration', speeds: [1, 1, 1], room: 1 };
     const c = await env.up(mix, null, { runs }), file = join(c.work, 'trace.json');
     const stages = async (speed, periodMs) => {
