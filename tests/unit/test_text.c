@@ -458,24 +458,21 @@ static void test_hostile(void **state)
     free(deep);
 }
 
-/* Longer texts take their time, which is bounded as well (test_hostile). */
 static void test_render_sizes(void **state)
 {
-    const size_t n_long = 1 << 20;
     char *big = mem_zalloc((size_t)TEXT_BYTES_MAX + 1, 1);
     struct text_message m = {"user", big};
     struct err_text et = {{0}};
     struct text *t = open_template(CHATML);
     char *out = NULL;
 
-    memset(big, 'x', n_long);
+    memset(big, 'x', TEXT_BYTES_MAX - 1000);
     assert_int_equal(text_render_chat(t, &m, 1, true, &out, &et), ERR_NONE);
-    assert_int_equal(strlen(out), n_long + strlen("<|im_start|>user\n<|im_end|>\n"
-                                                  "<|im_start|>assistant\n"));
+    assert_int_equal(strlen(out), TEXT_BYTES_MAX - 1000 +
+                                      strlen("<|im_start|>user\n<|im_end|>\n"
+                                             "<|im_start|>assistant\n"));
     free(out);
-    text_close(t);
-
-    t = open_template("{% for i in range(17) %}{{ messages[0].content }}{% endfor %}");
+    memset(big, 'x', TEXT_BYTES_MAX - 8); /* fits; what the template adds does not */
     assert_int_equal(text_render_chat(t, &m, 1, true, &out, &et), ERR_LIMIT);
     assert_null(out);
     assert_non_null(strstr(et.text, "writes more than 16 MiB"));
