@@ -3,6 +3,7 @@ import {
     assert,
     axeFinds,
     chatModel,
+    comes,
     ended,
     openBrowser,
     openPage,
@@ -101,7 +102,7 @@ test(
         await page.keyboard.press('t');
         assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'light');
         await page.keyboard.press('/');
-        await page.waitForFunction(() => document.activeElement.id === 'composer');
+        await comes(page, () => document.activeElement.id === 'composer');
         page.complaints.none();
     }),
 );

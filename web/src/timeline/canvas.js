@@ -10,7 +10,6 @@ const axisH = 26;
 const padX = 12;
 const nameH = 14;
 const leastUs = 50; /* what the whole width shows at the closest */
-const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 // The page's colours as the canvas wants them: resolved for the theme that is shown.
 function palette(canvas, lanes) {
@@ -222,9 +221,9 @@ export class Drawing {
         this.pick(this.find(e.clientX - box.left, e.clientY - box.top));
     }
 
+    // At once: a glide would be cut short by the next key, and what it had still to go be lost.
     zoomBy(k) {
-        const on = select(this.canvas);
-        (calm() ? on : on.transition().duration(150)).call(this.zoom.scaleBy, k);
+        select(this.canvas).call(this.zoom.scaleBy, k);
     }
     moveBy(px) {
         select(this.canvas).call(this.zoom.translateBy, px / this.at.k, 0);
