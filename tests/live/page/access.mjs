@@ -3,7 +3,6 @@ import {
     assert,
     axeFinds,
     chatModel,
-    comes,
     ended,
     openBrowser,
     openPage,
@@ -102,7 +101,7 @@ test(
         await page.keyboard.press('t');
         assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'light');
         await page.keyboard.press('/');
-        await comes(page, () => document.activeElement.id === 'composer');
+        await page.waitForFunction(() => document.activeElement.id === 'composer');
         page.complaints.none();
     }),
 );

@@ -1,5 +1,5 @@
 // The picture of the cluster follows what happens to it, and the timeline adds up.
-import { assert, chatModel, comes, ended, openPage, say, test, until, withApi } from './rig.mjs';
+import { assert, chatModel, ended, openPage, say, test, until, withApi } from './rig.mjs';
 
 const soonMs = 1000; /* what we promise, of what the head itself knows */
 const segments = page =>
@@ -135,7 +135,7 @@ const number = text => {
 
 // What the API measured of the last answer, as the page keeps it: to the first token, and the rest.
 async function measuredMs(page) {
-    const stats = await comes(page, () => {
+    const stats = await page.waitForFunction(() => {
         const current = localStorage.getItem('lingua.current');
         return JSON.parse(localStorage.getItem(`lingua.c.${current}`)).messages.at(-1).stats;
     });

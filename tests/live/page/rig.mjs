@@ -113,17 +113,12 @@ export const say = async (page, text) => {
 export const lastAnswer = page => page.locator('.msg.answer').last();
 export const textOf = page => lastAnswer(page).locator('.md, .prose').innerText();
 
-// Until what() is true in the page. Looked at by the clock: a page that rests may draw no frames, on
-// which it would be looked at otherwise.
-export const comes = (page, what, argument) =>
-    page.waitForFunction(what, argument, { timeout: 30000, polling: 100 });
-
 // Until the last answer is so: done, stopped, cut, failed.
 export const ended = (page, state = 'done') =>
-    comes(
-        page,
+    page.waitForFunction(
         s => [...document.querySelectorAll('.msg.answer')].at(-1)?.classList.contains(s),
         state,
+        { timeout: 30000 },
     );
 
 // Serious and critical findings of axe in what is shown now.

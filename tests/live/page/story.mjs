@@ -1,7 +1,6 @@
 // A model without a chat template: it continues a text, and the page says so.
 import {
     assert,
-    comes,
     defaultModel,
     ended,
     lastAnswer,
@@ -48,8 +47,7 @@ test(
         await t.test('beyond the context, too: its beginning is left behind', async () => {
             for (let i = 0; i < 7; i++) {
                 await page.click('text=Go on');
-                await comes(
-                    page,
+                await page.waitForFunction(
                     n => document.querySelectorAll('.msg.answer').length === n,
                     i + 3,
                 );

@@ -70,15 +70,18 @@ export function loadConversations() {
     addEventListener('storage', heed);
 }
 
-// Another tab has written.
+// Another tab has written; or this one has, before it was loaded anew, and what that was working on
+// would be shown as if somebody still was: what we know already is not taken again.
 function heed(e) {
     const { all } = conversations.get();
     if (!e.key?.startsWith(prefix)) return;
     const id = e.key.slice(prefix.length);
-    const ours = all.get(id)?.messages.at(-1)?.state;
-    if (ours === 'streaming' || ours === 'waiting') return;
+    const ours = all.get(id);
+    const state = ours?.messages.at(-1)?.state;
+    if (state === 'streaming' || state === 'waiting') return;
     const next = new Map(all);
     const c = read(e.key);
+    if (c && c.updated === ours?.updated) return;
     if (c) next.set(id, c);
     else if (conversations.get().current !== id) next.delete(id);
     conversations.set({ all: next });
