@@ -9,7 +9,11 @@ if(LINGUA_BENCH AND TARGET lingua_model AND TARGET test_rig)
   target_link_libraries(lingua-bench-vs-llama PRIVATE test_rig)
 endif()
 
-# Holds emulated phones at their speeds (bench/cluster).
+# Emulated phones (bench/cluster): what holds their speeds, keeps their quotas, uses up their pauses.
+foreach(name idler pacer)
+  add_executable(lingua-bench-${name} ${CMAKE_SOURCE_DIR}/bench/cluster/${name}.c)
+  target_link_libraries(lingua-bench-${name} PRIVATE lingua_flags)
+endforeach()
 if(TARGET lingua_model)
   add_executable(lingua-bench-steady ${CMAKE_SOURCE_DIR}/bench/cluster/steady.c)
   target_link_libraries(lingua-bench-steady PRIVATE lingua_model)

@@ -103,7 +103,7 @@ async function down(c) {
 
 // ---- one row ----
 
-const records = [], forced = [], llamas = [];
+const records = [], forced = [], llamas = [], profiles = [];
 
 // What a document of `lingua plan` says, in short.
 function said(doc, streams, c) {
@@ -150,11 +150,24 @@ async function measure(c, row, streams) {
         jsonSave(opt.json, document());
 }
 
+// What each device's profile makes of its equal part, against the quotas: 1 where it is right, some
+// hundredths beside it, for modules' work does not quite go by their bytes.
+function profilesNote(mix, link, runs, computeMs) {
+    if (!computeMs)
+        return;
+    const { work } = nominal(model, fullMs, quotas(mix), link, runs);
+    const list = computeMs.map((ms, i) => ms / work[i]);
+    profiles.push({ mix: mix.name, link: link.name, list });
+    note(`${mix.name} ${link.name}: profiles say ${list.map(x => x.toFixed(2)).join(', ')} of ` +
+        'what the quotas do');
+}
+
 async function equalLeg(mix, link, round) {
     const runs = equalRuns(model.modules.length, mix.speeds.length);
     const row = { mix: mix.name, link: link.name, kind: 'equal', round, linkIs: link,
         runs: opt['by-hand'] && runs };
     const c = await up(mix, link, opt['by-hand'] ? { runs } : { equal: true });
+    profilesNote(mix, link, runs, c.docs[1]?.prediction.compute_ms);
     for (const streams of [1, STREAMS])
         await measure(c, row, streams);
     await down(c);
@@ -211,7 +224,7 @@ async function forcedRow(mix, link) {
 // ---- the whole ----
 
 const document = () => ({ model: opt.model, tokens, prompt: PROMPT, context: CTX, full_ms: fullMs,
-    mixes: MIXES.map(m => ({ ...m, quotas: quotas(m) })), links: LINKS, rows: rows(), records,
+    mixes: MIXES.map(m => ({ ...m, quotas: quotas(m) })), links: LINKS, rows: rows(), records, profiles,
     forced, llama: llamas });
 
 const uneven = mix => ceiling(mix.speeds, mix.room, STREAMS);

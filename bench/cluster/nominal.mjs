@@ -14,7 +14,7 @@ export function nominal(model, whole, speeds, link, runs) {
             ms += link.delay + 8 * (i + 1 < runs.length ? model.width * 4 : 4e3) / 1e3 / air;
     const busy = speeds.map((_, d) => runs.reduce((a, r, i) =>
         a + (r.device === d ? work[i] : 0), 0));
-    return { ms, rate: streams => 1000 / Math.max(ms / streams, ...busy) };
+    return { ms, work, rate: streams => 1000 / Math.max(ms / streams, ...busy) };
 }
 
 // Equal numbers of modules, in order; the first ones take one more.

@@ -13,8 +13,8 @@
 //
 // A quota is so much CPU time per period. Whatever begins after a pause would run at full speed until the
 // share of this period is used up, and what the kernel kept of the last one: two periods' worth for
-// nothing, a quarter of a short stage. So in each group an idler computes when nothing else does, at idle
-// priority, and uses up what a phone at rest would not be owed later. Periods are 5 ms, and longer
+// nothing, a quarter of a short stage. So in each group an idler (idler.c) computes when nothing else does,
+// at idle priority, and uses up what a phone at rest would not be owed later. Periods are 5 ms, and longer
 // where 1 ms of CPU time, the least the kernel gives, makes them so.
 //
 // A quota is CPU time, and what a core does in that changes by half on a machine that strangers share:
@@ -79,17 +79,21 @@ export function missing() {
     if (typeof h === 'string')
         return h;
     try {
-        new Phones().remove();
+        new Phones('').remove();
     } catch (e) {
         return `control groups cannot be made here (${e.message})`;
     }
-    const lacks = ['setpriv', 'taskset', 'chrt'].find(p => spawnSync(p, ['--version']).status !== 0);
+    const lacks = ['setpriv', 'taskset'].find(p => spawnSync(p, ['--version']).status !== 0);
     return lacks ? `there is no ${lacks} (util-linux)` : '';
 }
 
 export class Phones {
-    constructor() {
+    // build: the folder that has the programs which emulate (steady.c, idler.c, pacer.c).
+    constructor(build) {
         Object.assign(this, hierarchies());
+        this.idler = join(build, 'lingua-bench-idler');
+        this.holds = join(build, 'lingua-bench-steady');
+        this.paces = join(build, 'lingua-bench-pacer');
         this.roots = [...new Set([this.cpu, this.memory])];
         for (const root of this.roots)
             this.stale(root);
@@ -165,7 +169,7 @@ export class Phones {
     }
 
     idle(name) {
-        const argv = this.wrap(name, ['chrt', '-i', '0', 'sh', '-c', 'while :; do :; done']);
+        const argv = this.wrap(name, [this.idler]);
         this.idlers.set(name, spawn(argv[0], argv.slice(1), { stdio: 'ignore' }));
     }
     // The phones are put away, and leave the core to others, until they are set again.
@@ -175,13 +179,15 @@ export class Phones {
     }
 
     // Starts the program that holds the speeds; resolves when it knows the core.
-    async hold(program) {
+    async hold() {
         this.set(HOLDER, 1);
-        const argv = this.wrap(HOLDER, [program]);
+        this.pacer = spawn('setpriv', ['--pdeathsig', 'KILL', 'taskset', '-c', `${CORE}`, this.paces],
+            { stdio: ['ignore', 'ignore', 'inherit'] });
+        const argv = this.wrap(HOLDER, [this.holds]);
         this.holder = spawn(argv[0], argv.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] });
         await new Promise((done, fail) => {
             this.holder.stdout.once('data', done);
-            this.holder.once('close', () => fail(new Error(`${program} ended`)));
+            this.holder.once('close', () => fail(new Error(`${this.holds} ended`)));
         });
         this.holder.stdout.on('data', d => { this.held = String(d).trim(); });
     }
@@ -235,6 +241,7 @@ export class Phones {
 
     remove() {
         clearInterval(this.sorter);
+        this.pacer?.kill('SIGKILL');
         this.rest();
         for (const root of this.roots)
             removeTree(join(root, this.base));

@@ -25,8 +25,8 @@ export class Stand {
             store: null, llama: null });
         // On a disk: memory limits count files that are kept in memory.
         this.folder = mkdtempSync('/var/tmp/lingua-bench-');
-        this.phones = new Phones();
-        this.ready = this.phones.hold(join(build, 'lingua-bench-steady'));
+        this.phones = new Phones(build);
+        this.ready = this.phones.hold();
         process.on('exit', () => this.end());
         for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
             process.on(signal, () => {
