@@ -36,7 +36,7 @@ enum {
     DEVICES_MAX = 16,
     QUOTA_LEAST_US = 1000, /* the kernel takes no less */
 };
-#define SLACK  1.6
+#define SLACK  2.0
 #define CHANGE 0.04 /* what is worth a new quota: setting one fills it up, which is a gift */
 
 struct device {
@@ -206,8 +206,9 @@ int main(void)
             printf("ready\n");
             fflush(stdout);
         }
-        for (int i = 0; i < n && factor > 0 && core.n % PULSES == 0; i++)
-            device_set(&list[i], factor);
+        for (int i = 0; i < n && factor > 0; i++)
+            if (core.n % PULSES == 0 || list[i].set == 0) /* a new one at once */
+                device_set(&list[i], factor);
     }
     if (core.n >= FIRST_PULSES)
         printf("too slow %.1f %% of the time; at worst %.2f of the best speed\n",
