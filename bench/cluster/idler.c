@@ -4,8 +4,8 @@
  *     lingua-bench-idler
  *
  * It yields all the time. One that just spins is left running for a while when real work wakes beside
- * it, and gets the first share of each stage: a stage of 12 ms of CPU time at 1.5 ms in 5 ms took 44 ms
- * instead of 40, and up to 55; beside this one it took 39.5, and 41 at most. Linux only. */
+ * it, and gets the first share of each stage: 12 ms of CPU time at 1.5 ms in 5 ms took 44 ms from its first
+ * instruction on, instead of 40, and up to 55; beside this one 39.5, and 41 at most. Linux only. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>

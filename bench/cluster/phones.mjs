@@ -15,7 +15,8 @@
 // share of this period is used up, and what the kernel kept of the last one: two periods' worth for
 // nothing, a quarter of a short stage. So in each group an idler (idler.c) computes when nothing else does,
 // at idle priority, and uses up what a phone at rest would not be owed later. Periods are 5 ms, and longer
-// where 1 ms of CPU time, the least the kernel gives, makes them so.
+// where 1 ms of CPU time, the least the kernel gives, makes them so. The kernel itself looks after quotas
+// every 4 ms only: a pacer (pacer.c) makes it look twice per millisecond.
 //
 // A quota is CPU time, and what a core does in that changes by half on a machine that strangers share:
 // lingua-bench-steady (steady.c) sees how quick the core is at the moment, and sets the quotas so that
@@ -178,7 +179,7 @@ export class Phones {
         this.idlers.clear();
     }
 
-    // Starts the program that holds the speeds; resolves when it knows the core.
+    // Starts the programs that keep quotas and hold the speeds; resolves when the core is known.
     async hold() {
         this.set(HOLDER, 1);
         this.pacer = spawn('setpriv', ['--pdeathsig', 'KILL', 'taskset', '-c', `${CORE}`, this.paces],
