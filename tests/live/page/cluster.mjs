@@ -180,6 +180,14 @@ test(
             const before = await picture();
             for (const key of ['+', '+', 'ArrowRight']) await page.keyboard.press(key);
             await until(async () => (await picture()) !== before, 'another part of it');
+            await page.keyboard.press('0');
+            await until(async () => (await picture()) === before, 'all of it again');
+            /* All within one frame: none of them is lost. */
+            await page.locator('.lanes canvas').evaluate(c => {
+                for (const key of ['+', '+', 'ArrowRight'])
+                    c.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+            });
+            await until(async () => (await picture()) !== before, 'a part of it by fast keys');
             await page.keyboard.press(']');
             assert.match(await page.locator('.lanes .tip').innerText(), /: .* m?s, from /);
         });
