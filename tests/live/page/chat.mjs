@@ -150,6 +150,13 @@ test(
             await until(async () => (await textOf(page)).length > 200, 'a good part of it');
             await page.reload();
             await ended(page, 'cut');
+            /* What the page before it wrote is told late, if at all: it is nobody's work any more. */
+            await page.evaluate(() => {
+                const key = `lingua.c.${localStorage.getItem('lingua.current')}`;
+                dispatchEvent(new StorageEvent('storage', { key }));
+            });
+            await page.waitForTimeout(300);
+            await ended(page, 'cut');
             assert.ok((await textOf(page)).length > 100, 'what had come is lost');
             assert.match(await figures(page), /broke off/);
             assert.equal(
