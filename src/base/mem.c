@@ -1,3 +1,4 @@
+#define _DEFAULT_SOURCE
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -5,8 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/check.h"
+
+enum { HUGE_PAGE = 2 << 20 }; /* of x86-64, and of ARM with pages of 4 KiB */
 
 void *mem_alloc(size_t size)
 {
@@ -61,4 +66,53 @@ char *mem_printf(const char *fmt, ...)
     vsnprintf(s, (size_t)n + 1, fmt, again);
     va_end(again);
     return s;
+}
+
+/* Rounded up to whole pages; at least one, which a size of 0 gets. */
+static size_t pages_of(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    return bytes > 0 ? (bytes + page - 1) / page * page : page;
+}
+
+/* A huge page begins where an address is a multiple of its size. */
+void *mem_pages(size_t bytes)
+{
+    size_t whole = bytes + HUGE_PAGE, before;
+    uint8_t *p;
+
+    if (whole < bytes)
+        return NULL;
+    p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    before = -(uintptr_t)p % HUGE_PAGE;
+    if (before > 0)
+        munmap(p, before);
+    p += before;
+    bytes = pages_of(bytes);
+    munmap(p + bytes, whole - before - bytes);
+    mem_huge(p, bytes);
+    return p;
+}
+
+void mem_pages_free(void *p, size_t bytes)
+{
+    if (p)
+        munmap(p, pages_of(bytes));
+}
+
+void mem_huge(void *p, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    size_t before = -(uintptr_t)p % HUGE_PAGE;
+
+    if (bytes >= before + HUGE_PAGE)
+        (void)madvise((uint8_t *)p + before, (bytes - before) / HUGE_PAGE * HUGE_PAGE,
+                      MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)bytes;
+#endif
 }

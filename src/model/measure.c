@@ -1,11 +1,10 @@
-#define _DEFAULT_SOURCE
 #include "model/measure.h"
 
 #include <ggml.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "base/sys.h"
 #include "model/compute.h"
 #include "model/graph.h"
@@ -64,8 +63,8 @@ enum err model_measure_speed(struct compute *c, size_t bytes, double *bytes_per_
     CHECK(bytes >= MEASURE_BYTES_MIN);
     bytes = (size_t)n_rows * row_bytes;
     /* Of its own pages, so that all of it goes back to the system afterwards. */
-    weights = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (weights == MAP_FAILED)
+    weights = mem_pages(bytes);
+    if (!weights)
         return err_set(et, ERR_MEMORY, "no memory for %zu bytes to measure the speed with", bytes);
     fill(weights, bytes);
     ctx = ggml_init(params);
@@ -81,6 +80,6 @@ enum err model_measure_speed(struct compute *c, size_t bytes, double *bytes_per_
     if (!e)
         *bytes_per_second = (double)bytes * 1e6 / (double)us;
     ggml_free(ctx);
-    munmap(weights, bytes);
+    mem_pages_free(weights, bytes);
     return e;
 }

@@ -1,16 +1,16 @@
-#define _DEFAULT_SOURCE
 #include "model/weights.h"
 
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "model/matmul_q4.h"
+
+enum { OWN_ALIGN = 64 }; /* a cache line, and the widest vector */
 
 /* ---- can this tensor be repacked? ---- */
 
@@ -128,15 +128,13 @@ bool weights_are_q4(const struct ggml_tensor *w)
     return w->extra == (const void *)&own_q4;
 }
 
-/* n Q4_0 tensors of one width, one below the other, as matmul_q4 wants them. NULL when it has no
- * kernel for them, or, with *e set, for want of memory. */
-static struct ggml_tensor *place_q4(struct loader *l, const struct mf_tensor *const t[], int n,
-                                    enum err *e)
+/* n Q4_0 tensors of one width, one below the other, as matmul_q4 wants them; NULL when it has no
+ * kernel for them. */
+static struct ggml_tensor *place_q4(struct loader *l, const struct mf_tensor *const t[], int n)
 {
     int64_t k = t[0]->ne[0], rows = 0;
     struct ggml_tensor *x;
-    ggml_backend_buffer_t buffer;
-    size_t bytes;
+    size_t bytes, at;
 
     for (int i = 0; i < n; i++) {
         if (t[i]->type != GGML_TYPE_Q4_0 || t[i]->ne[2] != 1 || t[i]->ne[3] != 1 ||
@@ -144,21 +142,18 @@ static struct ggml_tensor *place_q4(struct loader *l, const struct mf_tensor *co
             return NULL;
         rows += t[i]->ne[1];
     }
-    bytes = matmul_q4_bytes(k, rows);
     x = new_tensor(l, t[0], rows);
     x->extra = (void *)(uintptr_t)&own_q4;
+    bytes = matmul_q4_bytes(k, rows);
+    l->w->bytes += bytes;
+    at = l->w->own_used;
+    l->w->own_used += (bytes + OWN_ALIGN - 1) / OWN_ALIGN * OWN_ALIGN;
     if (l->describe) {
         x->data = (void *)(uintptr_t)modelfile_data(l->mf, t[0]);
-        l->w->bytes += bytes;
         return x;
     }
-    buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), bytes);
-    if (!buffer) {
-        *e = no_memory(l, t[0], bytes);
-        return NULL;
-    }
-    CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
-          GGML_STATUS_SUCCESS);
+    CHECK(l->w->own_used <= l->w->own_bytes &&
+          ggml_backend_tensor_alloc(l->w->own, x, l->w->own_base + at) == GGML_STATUS_SUCCESS);
     for (int i = 0; i < n; i++) {
         int64_t below = rows;
 
@@ -168,7 +163,6 @@ static struct ggml_tensor *place_q4(struct loader *l, const struct mf_tensor *co
                          (uint8_t *)x->data + matmul_q4_bytes(k, below));
         modelfile_give_back(l->mf, t[i]);
     }
-    keep_buffer(l->w, buffer, bytes);
     return x;
 }
 
@@ -185,8 +179,8 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     const void *data;
     uint8_t *joined = NULL;
 
-    x = experts ? NULL : place_q4(l, t, n, e);
-    if (x || *e)
+    x = experts ? NULL : place_q4(l, t, n);
+    if (x)
         return x;
     for (int i = 0; i < n; i++) {
         rows += t[i]->ne[1];
@@ -204,13 +198,14 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     }
     buffer = ggml_backend_buft_alloc_buffer(buft, ggml_backend_buft_get_alloc_size(buft, x));
     /* Not malloc: large blocks that come and go teach it to keep them. */
-    joined = n > 1 ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                   : NULL;
-    if (!buffer || joined == MAP_FAILED) {
+    joined = n > 1 ? mem_pages(bytes) : NULL;
+    if (!buffer || (n > 1 && !joined)) {
         ggml_backend_buffer_free(buffer);
+        mem_pages_free(joined, bytes);
         *e = no_memory(l, t[0], bytes);
         return NULL;
     }
+    mem_huge(ggml_backend_buffer_get_base(buffer), ggml_backend_buffer_get_size(buffer));
     data = modelfile_data(l->mf, t[0]);
     for (size_t i = 0, at = 0; joined && i < (size_t)n; at += t[i]->size, i++) {
         memcpy(joined + at, modelfile_data(l->mf, t[i]), t[i]->size);
@@ -219,9 +214,8 @@ static struct ggml_tensor *place_repacked(struct loader *l, const struct mf_tens
     CHECK(ggml_backend_tensor_alloc(buffer, x, ggml_backend_buffer_get_base(buffer)) ==
           GGML_STATUS_SUCCESS);
     ggml_backend_tensor_set(x, joined ? joined : data, 0, bytes);
-    if (joined)
-        munmap(joined, bytes);
-    else
+    mem_pages_free(joined, bytes);
+    if (!joined)
         modelfile_give_back(l->mf, t[0]);
     keep_buffer(l->w, buffer, bytes);
     l->w->repacked = true;
@@ -388,6 +382,27 @@ static void open_records(struct weights *w, const struct model *m, int first, in
     ggml_backend_buffer_set_usage(w->file, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
 }
 
+/* Room for all that matmul_q4 is to read. */
+static enum err open_own(struct loader *l, int first, int end)
+{
+    struct weights all;
+    struct weights *w = l->w;
+
+    weights_describe(&all, l->m, first, end);
+    w->own_bytes = all.own_used;
+    weights_free(&all);
+    if (w->own_bytes == 0)
+        return ERR_NONE;
+    w->own_base = mem_pages(w->own_bytes);
+    if (!w->own_base)
+        return err_set(l->et, ERR_MEMORY, "%s: no memory for %zu bytes of weights",
+                       modelfile_path(l->mf), w->own_bytes);
+    w->own = ggml_backend_cpu_buffer_from_ptr(w->own_base, w->own_bytes);
+    CHECK(w->own != NULL);
+    ggml_backend_buffer_set_usage(w->own, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    return ERR_NONE;
+}
+
 enum err weights_load(struct weights *w, const struct model *m, int first, int end,
                       struct err_text *et)
 {
@@ -398,6 +413,7 @@ enum err weights_load(struct weights *w, const struct model *m, int first, int e
     if (e)
         return e;
     open_records(w, m, first, end);
+    e = open_own(&l, first, end);
     for (int i = first; i < end && !e; i++)
         load_module(&l, i, &e);
     modelfile_give_back(m->file, NULL); /* what was only read to be repacked or copied */
@@ -422,6 +438,8 @@ void weights_free(struct weights *w)
     for (int i = 0; i < w->n_buffers; i++)
         ggml_backend_buffer_free(w->buffers[i]);
     free(w->buffers);
+    ggml_backend_buffer_free(w->own);
+    mem_pages_free(w->own_base, w->own_bytes);
     ggml_backend_buffer_free(w->file);
     ggml_free(w->ctx);
     free(w->attn);

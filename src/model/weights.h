@@ -1,8 +1,9 @@
 /* The weights of a segment, where the kernels want them.
  *
  * A tensor whose kernels read the file's layout stays in the mapped file. One that a kernel of ours
- * (matmul_q4.h) or ggml wants repacked for this CPU goes, repacked, into memory of its own, and its
- * file pages are given back. Where q, k
+ * (matmul_q4.h) or ggml wants repacked for this CPU goes, repacked, into memory of its own, in huge
+ * pages where there are any, and its file pages are given back. Those for our kernel lie one behind
+ * the other in one piece, for most are no multiple of a huge page. Where q, k
  * and v (or gate and up) have one type and are repacked anyway, they become one tensor: one
  * multiplication then reads the activations once. Rows do not mix in a multiplication, so no bit
  * changes. */
@@ -33,6 +34,9 @@ struct weights {
     struct ggml_backend_buffer *file;     /* the mapped file, as ggml sees it */
     struct ggml_backend_buffer **buffers; /* repacked tensors */
     int n_buffers;
+    struct ggml_backend_buffer *own; /* tensors that matmul_q4 reads, in own_base[0..own_bytes) */
+    uint8_t *own_base;
+    size_t own_bytes, own_used;
     uint64_t bytes;       /* what the segment needs at hand */
     uint64_t embed_bytes; /* of those, the embedding in the mapped file */
     struct ggml_tensor *embed, *embed_norm, *embed_norm_b, *pos_embed;
