@@ -260,6 +260,7 @@ static struct core_pace pace_of(const struct draft *d, const struct placement *f
     place_pace(&d->p, &found->plan, found->used, &of);
     pace.k = of.k;
     memcpy(pace.step_s, of.step_s, sizeof pace.step_s);
+    memcpy(pace.read_s, of.read_s, sizeof pace.read_s);
     pace.row_s = of.row_s;
     pace.latency_s = of.latency_s;
     return pace;

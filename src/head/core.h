@@ -35,10 +35,13 @@
  *      shortest round by struct core_pace; without it one per stage), so that with n streams decoding a group is ceil(n / k) rows. A group that is not
  *      full waits a little (CORE_HOLD_US) for those whose token is just being sampled, so that groups do not
  *      crumble into single rows.
- *   2. Rows of prompts. They fill up what the kernels' fours leave over, and go on by fours as long
- *      as the step takes no longer than PACE_STRETCH times what a step that decodes takes (struct
- *      core_pace). Where fewer groups decode than there are stages, steps that only read, as large
- *      as that, use the stages that would stand idle, and a full group carries none. When nobody
+ *   2. Rows of prompts, as struct core_pace has their costs. They fill up what the kernels' fours
+ *      leave over, and go on by fours, as long as the step takes no longer than PACE_STRETCH times
+ *      what it takes without. Where none fit (kernels that take rows one by one, a group that is a
+ *      full four), steps save up PACE_SHARE of their time until they do, so that a
+ *      prompt never has more than that beside tokens. Where fewer groups decode than there are
+ *      devices, nothing is saved up: steps that only read, as large as those that decode, use the
+ *      devices that would stand idle. When nobody
  *      decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
  *      prompt does not wait for a long one; chunks of one prompt go back to back.
  *   3. At most one ask of each client, whole, in turn; its slot changes go in front of the rows.
@@ -101,13 +104,14 @@
 
 struct core;
 
-/* What a step of so many rows takes on the slowest stage, by the plan's costs. All 0: not known;
- * rows are then taken to cost alike from four on, and k to be one per stage. */
+/* What a step of so many rows takes on the busiest device, by the plan's costs. All 0: not known;
+ * four rows are then taken to cost what one does, and k to be one per stage. */
 enum { PACE_POINTS = 5 };
 struct core_pace {
     int k;                      /* groups under way; 0 = one per stage */
-    double step_s[PACE_POINTS]; /* at 1, 2, 4, 8, 16 rows */
-    double row_s;               /* each row beyond 16 */
+    double step_s[PACE_POINTS]; /* at 1, 2, 4, 8, 16 rows that decode */
+    double read_s[PACE_POINTS]; /* of a prompt, whose logits nobody wants */
+    double row_s;               /* each row of a prompt beyond 16 */
     double latency_s;           /* once round for one row, hops and all */
 };
 

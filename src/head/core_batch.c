@@ -5,8 +5,10 @@
 #include "base/check.h"
 #include "head/core_impl.h"
 
-/* A step that also reads may take so much longer than one that only decodes, by the plan's costs. */
+/* A step that also reads may take so much longer than one that only decodes, by the plan's costs;
+ * and so much of a step's time is saved up while no row fits within that. */
 #define PACE_STRETCH 1.25
+#define PACE_SHARE   0.5
 
 enum { KERNEL_ROWS = 4 }; /* matrix kernels work on so many rows at once */
 
@@ -102,39 +104,70 @@ static void look(const struct core *c, struct crowd *w)
 
 /* ---- how much ---- */
 
-/* Seconds of a step on the slowest stage, or, when nobody knows, in units of one row. */
-static double step_s(const struct core_pace *p, int rows)
+static double by_points(const double at_s[PACE_POINTS], double row_s, int rows)
 {
     static const int at[PACE_POINTS] = {1, 2, 4, 8, 16};
 
-    if (p->step_s[0] <= 0)
-        return (rows + KERNEL_ROWS - 1) / KERNEL_ROWS;
     for (int i = 1; i < PACE_POINTS; i++)
         if (rows <= at[i])
-            return p->step_s[i - 1] +
-                   (p->step_s[i] - p->step_s[i - 1]) * (rows - at[i - 1]) / (at[i] - at[i - 1]);
-    return p->step_s[PACE_POINTS - 1] + p->row_s * (rows - at[PACE_POINTS - 1]);
+            return at_s[i - 1] + (at_s[i] - at_s[i - 1]) * (rows - at[i - 1]) / (at[i] - at[i - 1]);
+    return at_s[PACE_POINTS - 1] + row_s * (rows - at[PACE_POINTS - 1]);
 }
 
-/* Rows of prompts in a step with n that decode: what the kernels' fours leave over, and as many
- * fours as make it take at most PACE_STRETCH times what a step of `usual` rows takes. At least so
- * many as let a prompt get on, but for a full group where another step can read (`elsewhere`): one
- * four more would make everybody's token wait nearly twice as long. */
-static int rows_to_read(const struct core *c, int n, int usual, bool elsewhere)
+/* Seconds that a step of rows that decode keeps the busiest device at work, or, when nobody knows,
+ * in units of one row. */
+static double step_s(const struct core_pace *p, int rows)
 {
-    const struct core_pace *p = &c->cur.pace;
-    double most = PACE_STRETCH * step_s(p, usual);
-    int total = (n + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
+    return p->step_s[0] > 0 ? by_points(p->step_s, p->row_s, rows)
+                            : (rows + KERNEL_ROWS - 1) / KERNEL_ROWS;
+}
 
-    if (total == n && !elsewhere)
-        total += KERNEL_ROWS;
-    while (total + KERNEL_ROWS <= c->opts.n_rows_max && step_s(p, total + KERNEL_ROWS) <= most)
-        total += KERNEL_ROWS;
-    return total - n;
+/* The same of n rows that decode and `read` of prompts, n + read >= 1. */
+static double mixed_s(const struct core_pace *p, int n, int read)
+{
+    if (p->step_s[0] <= 0)
+        return step_s(p, n + read);
+    if (n == 0)
+        return by_points(p->read_s, p->row_s, read);
+    return step_s(p, n) + by_points(p->read_s, p->row_s, n + read) -
+           by_points(p->read_s, p->row_s, n);
+}
+
+/* By how many rows steps grow. Kernels that take rows one by one ask for each; those that take them
+ * by fours ask hardly more for four than for one. */
+static int grain(const struct core_pace *p)
+{
+    return p->read_s[2] > 2 * p->read_s[0] ? 1 : KERNEL_ROWS;
+}
+
+/* The most rows of prompts with which a step of n rows that decode takes at most so long. */
+static int rows_within(const struct core *c, int n, double most)
+{
+    int by = grain(&c->cur.pace), best = 0;
+
+    for (int total = (n / by + 1) * by; total <= c->opts.n_rows_max; total += by)
+        if (mixed_s(&c->cur.pace, n, total - n) <= most)
+            best = total - n;
+    return best;
+}
+
+/* Rows of prompts in a step with n that decode, where no device stands idle. */
+static int rows_beside(struct core *c, int n)
+{
+    double alone = step_s(&c->cur.pace, n);
+    int rows = rows_within(c, n, PACE_STRETCH * alone);
+
+    if (rows == 0) {
+        c->saved += PACE_SHARE * alone;
+        rows = rows_within(c, n, alone + c->saved);
+    }
+    if (rows > 0)
+        c->saved = 0;
+    return rows;
 }
 
 /* Of n rows that decode in k groups, how long until each has had its turn: a group after the other
- * on the slowest stage, or once round for one of them. */
+ * on the busiest device, or once round for one of them. */
 static double cycle_s(const struct core *c, int n, int k)
 {
     const struct core_pace *p = &c->cur.pace;
@@ -144,7 +177,7 @@ static double cycle_s(const struct core *c, int n, int k)
     if (rows > KERNEL_ROWS / 2) /* kernels fill up their fours */
         rows = (rows + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
     one = step_s(p, rows);
-    round = p->latency_s + c->cur.plan.n_stages * (one - step_s(p, 1));
+    round = p->latency_s + c->cur.plan.n_devices * (one - step_s(p, 1));
     return k * one > round ? k * one : round;
 }
 
@@ -285,14 +318,16 @@ static bool reader_goes_alone(const struct core *c, const struct crowd *w)
     return false;
 }
 
-/* Whether one more step that only reads may leave. Beside those who decode: where a stage would
+/* Whether one more step that only reads may leave. Beside those who decode: where a device would
  * stand idle, for each step more makes everybody's round longer, and rows that ride along cost less.
  * When nobody does: one for each stage and one that waits, so that whoever begins to decode soon
  * has its turn. Asks, whose size we do not know beforehand: as many as there may be of any. */
 static bool may_read(const struct core *c, const struct crowd *w)
 {
-    int n_stages = c->cur.plan.n_stages;
-    int most = w->n_decoding == 0 ? n_stages + 1 : w->n_groups > n_stages ? w->n_groups : n_stages;
+    int n_stages = c->cur.plan.n_stages, n_devices = c->cur.plan.n_devices;
+    int most = w->n_decoding == 0        ? n_stages + 1
+               : w->n_groups > n_devices ? w->n_groups
+                                         : n_devices;
 
     for (int i = 0; i < w->n; i++)
         if (w->list[i].client >= 0 && !w->list[i].decodes)
@@ -300,14 +335,21 @@ static bool may_read(const struct core *c, const struct crowd *w)
     return c->n_flight < most;
 }
 
-/* How many rows of prompts go into a step beside those that decode. */
-static int read_share(const struct core *c, const struct crowd *w, const struct making *m)
+/* How many rows of prompts go into a step; some into one that only reads. */
+static int read_share(struct core *c, const struct crowd *w, const struct making *m)
 {
-    if (w->n_decoding == 0)
+    double usual;
+    int rows;
+
+    if (w->n_decoding == 0) {
+        c->saved = 0;
         return c->opts.n_rows_max;
-    if (m->n_decodes == 0)
-        return rows_to_read(c, 0, group_size(w), false);
-    return rows_to_read(c, m->n_decodes, m->n_decodes, w->n_groups < c->cur.plan.n_stages);
+    }
+    if (m->n_decodes > 0 && w->n_groups >= c->cur.plan.n_devices)
+        return rows_beside(c, m->n_decodes);
+    usual = step_s(&c->cur.pace, m->n_decodes > 0 ? m->n_decodes : group_size(w));
+    rows = rows_within(c, m->n_decodes, PACE_STRETCH * usual);
+    return rows > 0 || m->n_decodes > 0 ? rows : grain(&c->cur.pace);
 }
 
 static bool make_step(struct core *c, const struct crowd *w)

@@ -125,6 +125,7 @@ struct core {
     struct member members[CORE_MEMBERS_MAX]; /* those who are there */
     struct crew cur;                         /* runs when live, else the last that did */
     bool live, had_cur;
+    double saved;       /* time for reading, in the units of cur.pace (core_batch.c) */
     int64_t stopped_us; /* since when nothing runs, when not live */
     enum phase phase;
     struct crew next;

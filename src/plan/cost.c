@@ -274,6 +274,35 @@ static double row_s(const struct walk *w, int stage)
     return sum;
 }
 
+/* Without `output`. */
+static double read_s(const struct walk *w, int stage, int rows)
+{
+    const struct plan_stage *s = &w->plan->stage[stage];
+    int end = s->end < w->p->n_modules ? s->end : s->end - 1;
+
+    return place_run_s(w->p, device_at(w, stage), s->first, end, rows);
+}
+
+/* All that one device does for a step, where that is more than what is there. */
+static void pace_device(const struct walk *w, int device, struct place_pace *out)
+{
+    int stages[PLAN_PER_DEVICE_MAX], n = plan_stages(w->plan, device, stages);
+    struct place_pace sum = {.k = 0};
+
+    for (int i = 0; i < n; i++) {
+        for (int b = 0; b < PLACE_BATCHES; b++) {
+            sum.step_s[b] += stage_s(w, stages[i], 1 << b);
+            sum.read_s[b] += read_s(w, stages[i], 1 << b);
+        }
+        sum.row_s += row_s(w, stages[i]);
+    }
+    for (int b = 0; b < PLACE_BATCHES; b++) {
+        out->step_s[b] = fmax(out->step_s[b], sum.step_s[b]);
+        out->read_s[b] = fmax(out->read_s[b], sum.read_s[b]);
+    }
+    out->row_s = fmax(out->row_s, sum.row_s);
+}
+
 void place_pace(const struct place_problem *p, const struct plan *plan, const int *used,
                 struct place_pace *out)
 {
@@ -282,11 +311,8 @@ void place_pace(const struct place_problem *p, const struct plan *plan, const in
     struct place_prediction of;
 
     memset(out, 0, sizeof *out);
-    for (int s = 0; s < plan->n_stages; s++) {
-        for (int b = 0; b < PLACE_BATCHES; b++)
-            out->step_s[b] = fmax(out->step_s[b], stage_s(&w, s, 1 << b));
-        out->row_s = fmax(out->row_s, row_s(&w, s));
-    }
+    for (int d = 0; d < plan->n_devices; d++)
+        pace_device(&w, d, out);
     full.concurrency = p->n_slots > p->concurrency ? p->n_slots : p->concurrency;
     place_predict(&full, plan, used, &of);
     out->k = of.k;

@@ -189,12 +189,14 @@ struct place_prediction {
 void place_predict(const struct place_problem *p, const struct plan *plan, const int *used,
                    struct place_prediction *out);
 
-/* What the head's batching wants to know of a plan: what a step takes on its slowest stage, and how
+/* What the head's batching wants to know of a plan: what a step takes on the device that it keeps
+ * busy longest (with its `output`, where that comes back to it), and how
  * many groups are best kept under way when every slot is in use (or as many streams as the plan is
  * made for, if these are more). */
 struct place_pace {
     int k;
     double step_s[PLACE_BATCHES]; /* decode rows, as for struct place_cost */
+    double read_s[PLACE_BATCHES]; /* the same of a prompt, whose rows do not meet `output` */
     double row_s;                 /* each row of a prompt beyond */
     double latency_s;             /* once round for one row */
 };

@@ -30,7 +30,7 @@ static struct plan three_stages(void)
 
 static const int used[] = {0, 1};
 
-static void the_slowest_stage_counts(void **state)
+static void the_busiest_device_counts(void **state)
 {
     struct plan plan = three_stages();
     struct instance in;
@@ -40,16 +40,19 @@ static void the_slowest_stage_counts(void **state)
     instance_plain(&in, MODULES, 2);
     in.device[0].step_s = 0.001;
     in.device[1].step_s = 0.002;
-    place_pace(&in.p, &plan, used, &pace);
-    near(pace.step_s[0], 0.001 + 5 * 0.010);
-    near(pace.step_s[2], 0.001 + 5 * 0.010);
-    near(pace.step_s[4], 0.001 + 5 * 0.040);
+    place_pace(&in.p, &plan, used, &pace); /* the head has `output`, too, and two steps for it */
+    near(pace.step_s[0], 2 * 0.001 + 6 * 0.010);
+    near(pace.step_s[2], 2 * 0.001 + 6 * 0.010);
+    near(pace.step_s[4], 2 * 0.001 + 6 * 0.040);
+    near(pace.read_s[0], 2 * 0.001 + 5 * 0.010);
+    near(pace.read_s[4], 2 * 0.001 + 5 * 0.040);
     near(pace.row_s, 5 * 0.0025);
     for (int c = 0; c < 4; c++) /* now the other one is slower, at many rows alone */
         in.cost[1][c].decode[4] = 0.100;
     place_pace(&in.p, &plan, used, &pace);
-    near(pace.step_s[0], 0.001 + 5 * 0.010);
+    near(pace.step_s[0], 2 * 0.001 + 6 * 0.010);
     near(pace.step_s[4], 0.002 + 4 * 0.100);
+    near(pace.read_s[4], 0.002 + 4 * 0.100);
 }
 
 static void positions_cost_and_the_head_of_a_prompt_does_not(void **state)
@@ -65,6 +68,7 @@ static void positions_cost_and_the_head_of_a_prompt_does_not(void **state)
         in.cost[0][c].position = 1e-6;
     place_pace(&in.p, &plan, used, &pace);
     near(pace.step_s[1], MODULES * (0.010 + 2 * 1e-4));
+    near(pace.read_s[1], (MODULES - 1) * (0.010 + 2 * 1e-4));
     near(pace.row_s, (MODULES - 1) * (0.0025 + 1e-4)); /* `output` sees the wanted row alone */
     assert_int_equal(pace.k, 1);
 }
@@ -92,7 +96,7 @@ static void all_slots_are_kept_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_slowest_stage_counts),
+        cmocka_unit_test(the_busiest_device_counts),
         cmocka_unit_test(positions_cost_and_the_head_of_a_prompt_does_not),
         cmocka_unit_test(all_slots_are_kept_busy),
     };

@@ -92,6 +92,7 @@ struct sim_opts {
     bool output_home; /* the last module goes to the head */
     int64_t hop_us, module_us, fetch_us, load_us, plan_us, client_us;
     int64_t row_us;       /* of each row beyond four, per module */
+    bool by_the_row;      /* each row takes module_us, per module */
     int n_slots, n_queue; /* 0: SIM_SLOTS, all that fit */
     struct core_pace pace;
     int fail_steps; /* one in so many fails on a device; 0 = none */

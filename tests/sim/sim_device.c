@@ -223,7 +223,9 @@ void device_step(struct sim *s, struct message *m)
     if (!st->code && st->n_rows)
         run_rows(s, m->device, h, st);
     took = (d->plan.stage[st->stage].end - d->plan.stage[st->stage].first) *
-           (s->opts.module_us + (st->n_rows > 4 ? st->n_rows - 4 : 0) * s->opts.row_us);
+           (s->opts.by_the_row
+                ? st->n_rows * s->opts.module_us
+                : s->opts.module_us + (st->n_rows > 4 ? st->n_rows - 4 : 0) * s->opts.row_us);
     if (d->busy_until < s->now_us)
         d->busy_until = s->now_us;
     d->busy_until += took;

@@ -403,16 +403,18 @@ static void test_streams_prefix(void **state)
  * through the stages that would stand idle, and never makes the group's step longer. */
 static void test_streams_beside(void **state)
 {
-    struct sim *s = sim_new(&(struct sim_opts){
-        .seed = 1,
-        .n_modules = 6,
-        .hop_us = 1000,
-        .module_us = 500,
-        .fetch_us = 100000,
-        .load_us = 20000,
-        .plan_us = 5000,
-        .pace = {.step_s = {2e-3, 2e-3, 2e-3, 4e-3, 8e-3}, .row_s = 5e-4, .latency_s = 6e-3},
-        .trace = true});
+    struct sim *s = sim_new(&(struct sim_opts){.seed = 1,
+                                               .n_modules = 6,
+                                               .hop_us = 1000,
+                                               .module_us = 500,
+                                               .fetch_us = 100000,
+                                               .load_us = 20000,
+                                               .plan_us = 5000,
+                                               .pace = {.step_s = {2e-3, 2e-3, 2e-3, 4e-3, 8e-3},
+                                                        .read_s = {2e-3, 2e-3, 2e-3, 4e-3, 8e-3},
+                                                        .row_s = 5e-4,
+                                                        .latency_s = 6e-3},
+                                               .trace = true});
 
     for (int i = 0; i < 3; i++)
         sim_up(s, i);
@@ -556,6 +558,37 @@ static void test_streams_hidden(void **state)
     compare(s, "streams-hidden");
 }
 
+/* Kernels that take rows one by one: each row of a prompt would make a step of one token twice as
+ * long, so every second step carries one, and tokens come half again as slowly, not twice. */
+static void test_streams_by_the_row(void **state)
+{
+    struct sim *s = sim_new(&(struct sim_opts){.seed = 1,
+                                               .n_modules = 6,
+                                               .hop_us = 100,
+                                               .module_us = 1000,
+                                               .by_the_row = true,
+                                               .fetch_us = 100000,
+                                               .load_us = 20000,
+                                               .plan_us = 5000,
+                                               .pace = {.step_s = {2e-3, 4e-3, 8e-3, 16e-3, 32e-3},
+                                                        .read_s = {2e-3, 4e-3, 8e-3, 16e-3, 32e-3},
+                                                        .row_s = 2e-3,
+                                                        .latency_s = 6e-3},
+                                               .trace = true});
+
+    for (int i = 0; i < 3; i++)
+        sim_up(s, i);
+    pass(s, 2000);
+    for (int i = 0; i < 4; i++)
+        ask_for(s, i, 4, 60);
+    pass(s, 60);
+    ask_for(s, 4, 16, 1);
+    pass(s, 1000);
+    for (int i = 0; i < 5; i++)
+        over(s, i);
+    compare(s, "streams-by-the-row");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -575,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_streams_chunks),
         cmocka_unit_test(test_streams_prefix),
         cmocka_unit_test(test_streams_beside),
+        cmocka_unit_test(test_streams_by_the_row),
         cmocka_unit_test(test_streams_after),
         cmocka_unit_test(test_streams_queue),
         cmocka_unit_test(test_streams_lost),

@@ -277,8 +277,11 @@ static void run_seed(uint64_t seed, bool trace)
     o.n_queue = seed % 5 ? 0 : 3;
     o.row_us = (int64_t)(seed * 13 % 200);
     if (seed % 7 == 0)
-        o.pace =
-            (struct core_pace){1 + (int)(seed % 5), {1, 1.6, 1.8, 2.5, 4}, 0.1, seed % 2 ? 4 : 0};
+        o.pace = (struct core_pace){.k = 1 + (int)(seed % 5),
+                                    .step_s = {1, 1.6, 1.8, 2.5, 4},
+                                    .read_s = {0.9, seed % 3 ? 1.8 : 1, seed % 3 ? 3.6 : 1.2, 2, 3},
+                                    .row_s = 0.1,
+                                    .latency_s = seed % 2 ? 4 : 0};
     s = sim_new(&o);
     if (seed % 4 == 1) /* no two can hold it */
         for (int i = 0; i < SIM_DEVICES; i++)
