@@ -38,11 +38,10 @@
  *   2. Rows of prompts, as struct core_pace has their costs. They fill up what the kernels' fours
  *      leave over, and go on by fours, as long as the step takes no longer than PACE_STRETCH times
  *      what it takes without. Where none fit (kernels that take rows one by one, a group that is a
- *      full four), steps save up PACE_SHARE of their time until they do, so that a
- *      prompt never has more than that beside tokens. Where fewer groups decode than there are
- *      devices, nothing is saved up: steps that only read, as large as those that decode, use the
- *      devices that would stand idle. When nobody
- *      decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
+ *      full four), steps save up what they may stretch until they do, so that a prompt never has
+ *      more than that beside tokens. Where the groups that decode leave the busiest device idle for
+ *      most of a step, nothing is saved up: steps that only read, as large as those that decode, go
+ *      there. When nobody decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
  *      prompt does not wait for a long one; chunks of one prompt go back to back.
  *   3. At most one ask of each client, whole, in turn; its slot changes go in front of the rows.
  *      An ask of up to CORE_DECODE_ROWS rows counts as decoding. A larger one goes when it is its

@@ -1,14 +1,14 @@
 /* What goes into the next step; core.h tells the rules. Whoever was taken longest ago is taken
  * first, so nobody starves, and short prompts pass long ones by turns. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/check.h"
 #include "head/core_impl.h"
 
-/* A step that also reads may take so much longer than one that only decodes, by the plan's costs;
- * and so much of a step's time is saved up while no row fits within that. */
-#define PACE_STRETCH 1.25
-#define PACE_SHARE   0.5
+/* A step that also reads may take so much longer than one that only decodes, by the plan's costs:
+ * a prompt has a third of the time of those who decode, and no more. */
+#define PACE_STRETCH 1.5
 
 enum { KERNEL_ROWS = 4 }; /* matrix kernels work on so many rows at once */
 
@@ -25,6 +25,7 @@ struct crowd {
     int n, n_ready;  /* candidates; of these, how many decode */
     int n_decoding;  /* all that decode now, under way, resting or ready */
     int n_groups;    /* they are to be */
+    int n_fill;      /* steps under way that keep the busiest device at work */
     int n_resting;   /* of these, whose token is being made, and has not been for too long */
     int64_t hold_us; /* until when the last of them is waited for */
     struct candidate list[CANDIDATES_MAX];
@@ -158,7 +159,7 @@ static int rows_beside(struct core *c, int n)
     int rows = rows_within(c, n, PACE_STRETCH * alone);
 
     if (rows == 0) {
-        c->saved += PACE_SHARE * alone;
+        c->saved += (PACE_STRETCH - 1) * alone;
         rows = rows_within(c, n, alone + c->saved);
     }
     if (rows > 0)
@@ -166,19 +167,43 @@ static int rows_beside(struct core *c, int n)
     return rows;
 }
 
+/* Kernels fill up their fours. */
+static int rows_paid(int rows)
+{
+    return rows > KERNEL_ROWS / 2 ? (rows + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS : rows;
+}
+
+/* Once round for a step of so many rows that decode, which waits for nobody. */
+static double round_s(const struct core *c, int rows)
+{
+    const struct core_pace *p = &c->cur.pace;
+
+    return p->latency_s + c->cur.plan.n_devices * (step_s(p, rows) - step_s(p, 1));
+}
+
 /* Of n rows that decode in k groups, how long until each has had its turn: a group after the other
  * on the busiest device, or once round for one of them. */
 static double cycle_s(const struct core *c, int n, int k)
 {
-    const struct core_pace *p = &c->cur.pace;
-    int rows = (n + k - 1) / k;
-    double one, round;
+    int rows = rows_paid((n + k - 1) / k);
+    double one = step_s(&c->cur.pace, rows), round = round_s(c, rows);
 
-    if (rows > KERNEL_ROWS / 2) /* kernels fill up their fours */
-        rows = (rows + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
-    one = step_s(p, rows);
-    round = p->latency_s + c->cur.plan.n_devices * (one - step_s(p, 1));
     return k * one > round ? k * one : round;
+}
+
+static bool pace_is_known(const struct core *c)
+{
+    return c->cur.pace.step_s[0] > 0 && c->cur.pace.latency_s > 0;
+}
+
+/* How many steps of so many rows keep the busiest device at work, but for a quarter of one; without
+ * a pace one per device. A device with little to do needs none of its own. */
+static int steps_to_fill(const struct core *c, int rows)
+{
+    if (!pace_is_known(c))
+        return c->cur.plan.n_devices;
+    rows = rows_paid(rows);
+    return (int)(fmin(round_s(c, rows) / step_s(&c->cur.pace, rows), PLAN_STAGES_MAX) + 0.25);
 }
 
 /* In how many groups n streams decode best; without a pace the plan's number, or one per stage. */
@@ -187,7 +212,7 @@ static int groups_for(const struct core *c, int n)
     const struct core_pace *p = &c->cur.pace;
     int n_stages = c->cur.plan.n_stages, best = 1;
 
-    if (p->step_s[0] <= 0 || p->latency_s <= 0)
+    if (!pace_is_known(c))
         return p->k > 0 ? p->k : n_stages;
     for (int k = 2; k <= n && k <= CORE_FLIGHT_PER_STAGE * n_stages; k++)
         if (cycle_s(c, n, k) < cycle_s(c, n, best))
@@ -324,10 +349,10 @@ static bool reader_goes_alone(const struct core *c, const struct crowd *w)
  * has its turn. Asks, whose size we do not know beforehand: as many as there may be of any. */
 static bool may_read(const struct core *c, const struct crowd *w)
 {
-    int n_stages = c->cur.plan.n_stages, n_devices = c->cur.plan.n_devices;
+    int n_stages = c->cur.plan.n_stages;
     int most = w->n_decoding == 0        ? n_stages + 1
-               : w->n_groups > n_devices ? w->n_groups
-                                         : n_devices;
+               : w->n_groups > w->n_fill ? w->n_groups
+                                         : w->n_fill;
 
     for (int i = 0; i < w->n; i++)
         if (w->list[i].client >= 0 && !w->list[i].decodes)
@@ -345,7 +370,7 @@ static int read_share(struct core *c, const struct crowd *w, const struct making
         c->saved = 0;
         return c->opts.n_rows_max;
     }
-    if (m->n_decodes > 0 && w->n_groups >= c->cur.plan.n_devices)
+    if (m->n_decodes > 0 && w->n_groups >= w->n_fill)
         return rows_beside(c, m->n_decodes);
     usual = step_s(&c->cur.pace, m->n_decodes > 0 ? m->n_decodes : group_size(w));
     rows = rows_within(c, m->n_decodes, PACE_STRETCH * usual);
@@ -415,6 +440,7 @@ void batch_pump(struct core *c)
             continue;
         look(c, &w);
         w.n_groups = groups_for(c, w.n_decoding);
+        w.n_fill = steps_to_fill(c, group_size(&w));
         if (w.n > 0 && make_step(c, &w))
             progress = true;
     }
