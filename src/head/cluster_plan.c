@@ -262,6 +262,8 @@ static struct core_pace pace_of(const struct draft *d, const struct placement *f
     memcpy(pace.step_s, of.step_s, sizeof pace.step_s);
     memcpy(pace.read_s, of.read_s, sizeof pace.read_s);
     pace.row_s = of.row_s;
+    pace.position_s = of.position_s;
+    pace.depth = d->p.depth;
     pace.latency_s = of.latency_s;
     return pace;
 }

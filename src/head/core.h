@@ -39,9 +39,9 @@
  *      leave over, and go on by fours, as long as the step takes no longer than PACE_STRETCH times
  *      what it takes without. Where none fit (kernels that take rows one by one, a group that is a
  *      full four), steps save up what they may stretch until they do, so that a prompt never has
- *      more than that beside tokens. Where the groups that decode leave the busiest device idle for
- *      most of a step, nothing is saved up: steps that only read, as large as those that decode, go
- *      there. When nobody decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
+ *      more than that beside tokens; or, where the groups that decode leave the busiest device idle
+ *      for most of a step, they go in steps of their own, as large as a group's.
+ *      When nobody decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
  *      prompt does not wait for a long one; chunks of one prompt go back to back.
  *   3. At most one ask of each client, whole, in turn; its slot changes go in front of the rows.
  *      An ask of up to CORE_DECODE_ROWS rows counts as decoding. A larger one goes when it is its
@@ -111,6 +111,8 @@ struct core_pace {
     double step_s[PACE_POINTS]; /* at 1, 2, 4, 8, 16 rows that decode */
     double read_s[PACE_POINTS]; /* of a prompt, whose logits nobody wants */
     double row_s;               /* each row of a prompt beyond 16 */
+    double position_s;          /* each row of a prompt, per position in front of it beyond depth */
+    int depth;                  /* positions in front of each row in all the others */
     double latency_s;           /* once round for one row, hops and all */
 };
 

@@ -123,15 +123,17 @@ static double step_s(const struct core_pace *p, int rows)
                             : (rows + KERNEL_ROWS - 1) / KERNEL_ROWS;
 }
 
-/* The same of n rows that decode and `read` of prompts, n + read >= 1. */
-static double mixed_s(const struct core_pace *p, int n, int read)
+/* The same of n rows that decode and `read` of prompts, n + read >= 1, with pos positions in front. */
+static double mixed_s(const struct core_pace *p, int n, int read, int pos)
 {
+    double deep = pos > p->depth ? p->position_s * (pos - p->depth) * read : 0;
+
     if (p->step_s[0] <= 0)
         return step_s(p, n + read);
     if (n == 0)
-        return by_points(p->read_s, p->row_s, read);
+        return by_points(p->read_s, p->row_s, read) + deep;
     return step_s(p, n) + by_points(p->read_s, p->row_s, n + read) -
-           by_points(p->read_s, p->row_s, n);
+           by_points(p->read_s, p->row_s, n) + deep;
 }
 
 /* By how many rows steps grow. Kernels that take rows one by one ask for each; those that take them
@@ -141,26 +143,37 @@ static int grain(const struct core_pace *p)
     return p->read_s[2] > 2 * p->read_s[0] ? 1 : KERNEL_ROWS;
 }
 
-/* The most rows of prompts with which a step of n rows that decode takes at most so long. */
-static int rows_within(const struct core *c, int n, double most)
+/* Whose rows go into a step beside n that decode: how many, with so many positions in front. */
+struct reader {
+    int n, pos;
+};
+
+/* The most rows of prompts with which a step takes at most so long. */
+static int rows_within(const struct core *c, struct reader r, double most)
 {
     int by = grain(&c->cur.pace), best = 0;
 
-    for (int total = (n / by + 1) * by; total <= c->opts.n_rows_max; total += by)
-        if (mixed_s(&c->cur.pace, n, total - n) <= most)
-            best = total - n;
+    for (int total = (r.n / by + 1) * by; total <= c->opts.n_rows_max; total += by)
+        if (mixed_s(&c->cur.pace, r.n, total - r.n, r.pos) <= most)
+            best = total - r.n;
     return best;
 }
 
-/* Rows of prompts in a step with n that decode, where no device stands idle. */
-static int rows_beside(struct core *c, int n)
+/* The same of those that ride along at once. */
+static int rows_riding(const struct core *c, struct reader r)
 {
-    double alone = step_s(&c->cur.pace, n);
-    int rows = rows_within(c, n, PACE_STRETCH * alone);
+    return rows_within(c, r, PACE_STRETCH * step_s(&c->cur.pace, r.n));
+}
+
+/* Rows of prompts in a step that decodes; where none ride, steps save up for some. */
+static int rows_beside(struct core *c, struct reader r)
+{
+    double alone = step_s(&c->cur.pace, r.n);
+    int rows = rows_riding(c, r);
 
     if (rows == 0) {
         c->saved += (PACE_STRETCH - 1) * alone;
-        rows = rows_within(c, n, alone + c->saved);
+        rows = rows_within(c, r, alone + c->saved);
     }
     if (rows > 0)
         c->saved = 0;
@@ -343,17 +356,35 @@ static bool reader_goes_alone(const struct core *c, const struct crowd *w)
     return false;
 }
 
-/* Whether one more step that only reads may leave. Beside those who decode: where a device would
- * stand idle, for each step more makes everybody's round longer, and rows that ride along cost less.
- * When nobody does: one for each stage and one that waits, so that whoever begins to decode soon
+/* How many positions are in front of the prompt that is read next; of asks nobody knows. */
+static int next_pos(const struct core *c, const struct crowd *w)
+{
+    for (int i = 0; i < w->n; i++)
+        if (!w->list[i].decodes)
+            return w->list[i].stream >= 0 ? c->streams[w->list[i].stream].sent : 0;
+    return 0;
+}
+
+/* Whether prompts go in steps of their own beside those who decode: where these leave the busiest
+ * device idle and no rows ride along, which is cheaper. */
+static bool reads_apart(const struct core *c, const struct crowd *w)
+{
+    return w->n_groups < w->n_fill &&
+           rows_riding(c, (struct reader){group_size(w), next_pos(c, w)}) == 0;
+}
+
+/* Whether one more step that only reads may leave. Beside those who decode: as many as have nothing
+ * to wait for, since each step more makes everybody's round longer. When nobody does: one for each
+ * stage and one that waits, so that whoever begins to decode soon
  * has its turn. Asks, whose size we do not know beforehand: as many as there may be of any. */
 static bool may_read(const struct core *c, const struct crowd *w)
 {
-    int n_stages = c->cur.plan.n_stages;
-    int most = w->n_decoding == 0        ? n_stages + 1
-               : w->n_groups > w->n_fill ? w->n_groups
-                                         : w->n_fill;
+    int n_stages = c->cur.plan.n_stages, most = w->n_groups;
 
+    if (w->n_decoding == 0)
+        most = n_stages + 1;
+    else if (reads_apart(c, w))
+        most = w->n_fill;
     for (int i = 0; i < w->n; i++)
         if (w->list[i].client >= 0 && !w->list[i].decodes)
             most = CORE_FLIGHT_PER_STAGE * n_stages;
@@ -363,18 +394,17 @@ static bool may_read(const struct core *c, const struct crowd *w)
 /* How many rows of prompts go into a step; some into one that only reads. */
 static int read_share(struct core *c, const struct crowd *w, const struct making *m)
 {
-    double usual;
+    struct reader r = {m->n_decodes, next_pos(c, w)};
     int rows;
 
     if (w->n_decoding == 0) {
         c->saved = 0;
         return c->opts.n_rows_max;
     }
-    if (m->n_decodes > 0 && w->n_groups >= w->n_fill)
-        return rows_beside(c, m->n_decodes);
-    usual = step_s(&c->cur.pace, m->n_decodes > 0 ? m->n_decodes : group_size(w));
-    rows = rows_within(c, m->n_decodes, PACE_STRETCH * usual);
-    return rows > 0 || m->n_decodes > 0 ? rows : grain(&c->cur.pace);
+    if (r.n > 0)
+        return reads_apart(c, w) ? 0 : rows_beside(c, r);
+    rows = rows_within(c, r, step_s(&c->cur.pace, group_size(w)));
+    return rows > 0 ? rows : 1;
 }
 
 static bool make_step(struct core *c, const struct crowd *w)

@@ -274,6 +274,16 @@ static double row_s(const struct walk *w, int stage)
     return sum;
 }
 
+static double position_s(const struct walk *w, int stage)
+{
+    const struct plan_stage *s = &w->plan->stage[stage];
+    double sum = 0;
+
+    for (int m = s->first; m < s->end; m++)
+        sum += w->p->device[device_at(w, stage)].cost[w->p->module[m].class].position;
+    return sum;
+}
+
 /* Without `output`. */
 static double read_s(const struct walk *w, int stage, int rows)
 {
@@ -295,12 +305,14 @@ static void pace_device(const struct walk *w, int device, struct place_pace *out
             sum.read_s[b] += read_s(w, stages[i], 1 << b);
         }
         sum.row_s += row_s(w, stages[i]);
+        sum.position_s += position_s(w, stages[i]);
     }
     for (int b = 0; b < PLACE_BATCHES; b++) {
         out->step_s[b] = fmax(out->step_s[b], sum.step_s[b]);
         out->read_s[b] = fmax(out->read_s[b], sum.read_s[b]);
     }
     out->row_s = fmax(out->row_s, sum.row_s);
+    out->position_s = fmax(out->position_s, sum.position_s);
 }
 
 void place_pace(const struct place_problem *p, const struct plan *plan, const int *used,

@@ -198,7 +198,8 @@ struct place_pace {
     double step_s[PLACE_BATCHES]; /* decode rows, as for struct place_cost */
     double read_s[PLACE_BATCHES]; /* the same of a prompt, whose rows do not meet `output` */
     double row_s;                 /* each row of a prompt beyond */
-    double latency_s;             /* once round for one row */
+    double position_s; /* each row of a prompt, per position beyond the problem's depth */
+    double latency_s;  /* once round for one row */
 };
 /* used as for place_predict. */
 void place_pace(const struct place_problem *p, const struct plan *plan, const int *used,

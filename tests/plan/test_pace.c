@@ -69,6 +69,7 @@ static void positions_cost_and_the_head_of_a_prompt_does_not(void **state)
     place_pace(&in.p, &plan, used, &pace);
     near(pace.step_s[1], MODULES * (0.010 + 2 * 1e-4));
     near(pace.read_s[1], (MODULES - 1) * (0.010 + 2 * 1e-4));
+    near(pace.position_s, MODULES * 1e-6);
     near(pace.row_s, (MODULES - 1) * (0.0025 + 1e-4)); /* `output` sees the wanted row alone */
     assert_int_equal(pace.k, 1);
 }
