@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "model/arch.h"
 
 enum { GROUP_BYTES = 2 + KV_GROUP, Q8_BLOCK_BYTES = KV_LANES * GROUP_BYTES };
@@ -51,6 +52,7 @@ enum err kv_open(struct kv *kv, enum kv_type type, int n_slots, int n_heads, int
         kv->base = NULL;
         return err_system(et, "reserve %zu bytes for the KV cache", kv->bytes);
     }
+    mem_huge(kv->base, kv->bytes);
     return ERR_NONE;
 }
 

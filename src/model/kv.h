@@ -26,8 +26,8 @@
  *    values likewise.
  *              A q8_0 row is head_dim / 32 groups of f16 scale and 32 int8.
  *
- * Memory is mapped when the cache opens and becomes resident as positions are written. One thread
- * at a time. */
+ * Memory is mapped when the cache opens and becomes resident as positions are written, by huge
+ * pages where there are any. One thread at a time. */
 #ifndef LINGUA_MODEL_KV_H
 #define LINGUA_MODEL_KV_H
 
