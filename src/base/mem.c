@@ -79,21 +79,20 @@ static size_t pages_of(size_t bytes)
 /* A huge page begins where an address is a multiple of its size. */
 void *mem_pages(size_t bytes)
 {
-    size_t whole = bytes + HUGE_PAGE, before;
-    uint8_t *p;
+    size_t whole = bytes + HUGE_PAGE, used = pages_of(bytes), before;
+    uint8_t *all, *p;
 
     if (whole < bytes)
         return NULL;
-    p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
+    all = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED)
         return NULL;
-    before = -(uintptr_t)p % HUGE_PAGE;
+    before = -(uintptr_t)all % HUGE_PAGE;
+    p = all + before;
+    munmap(p + used, whole - before - used);
     if (before > 0)
-        munmap(p, before);
-    p += before;
-    bytes = pages_of(bytes);
-    munmap(p + bytes, whole - before - bytes);
-    mem_huge(p, bytes);
+        munmap(all, before);
+    mem_huge(p, used);
     return p;
 }
 

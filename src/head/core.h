@@ -32,16 +32,16 @@
  *
  * Steps (core_batch.c): numbered from 1 within the epoch, none left out. One carries rows of many:
  *   1. The decode rows of one group: k groups are under way at once (as many as give the
- *      shortest round by struct core_pace; without it one per stage), so that with n streams decoding a group is ceil(n / k) rows. A group that is not
- *      full waits a little (CORE_HOLD_US) for those whose token is just being sampled, so that groups do not
- *      crumble into single rows.
+ *      shortest round by struct core_pace; without it one per stage), so that with n streams
+ *      decoding a group is ceil(n / k) rows. A group that is not full waits a little (CORE_HOLD_US)
+ *      for those whose token is just being sampled, so that groups do not crumble into single rows.
  *   2. Rows of prompts, as struct core_pace has their costs. They fill up what the kernels' fours
  *      leave over, and go on by fours, as long as the step takes no longer than PACE_STRETCH times
  *      what it takes without. Where none fit (kernels that take rows one by one, a group that is a
  *      full four), steps save up what they may stretch until they do, so that a prompt never has
  *      more than that beside tokens; or, where the groups that decode leave the busiest device idle
- *      for most of a step, they go in steps of their own, as large as a group's.
- *      When nobody decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
+ *      for most of a step, they go in steps of their own, as large as a group's. When nobody
+ *      decodes: up to n_rows_max. Streams that read take turns, one step each, so that a short
  *      prompt does not wait for a long one; chunks of one prompt go back to back.
  *   3. At most one ask of each client, whole, in turn; its slot changes go in front of the rows.
  *      An ask of up to CORE_DECODE_ROWS rows counts as decoding. A larger one goes when it is its
@@ -120,7 +120,7 @@ enum {
     CORE_MEMBERS_MAX = PLAN_DEVICES_MAX,
     CORE_STREAMS_MAX = 1024, /* waiting and under way */
     CORE_DECODE_ROWS = 2,    /* an ask of so many rows decodes */
-    CORE_HOLD_US = 3000, /* or, where it is more, a step's time on the slowest stage over SHARE */
+    CORE_HOLD_US = 3000, /* or, where it is more, a step's time on the busiest device over SHARE */
     CORE_HOLD_SHARE = 4,
     CORE_HOLD_MAX_US = 50000,
     CORE_STREAM_TRIES_MAX = 3,

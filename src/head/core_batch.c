@@ -143,7 +143,7 @@ static int grain(const struct core_pace *p)
     return p->read_s[2] > 2 * p->read_s[0] ? 1 : KERNEL_ROWS;
 }
 
-/* Whose rows go into a step beside n that decode: how many, with so many positions in front. */
+/* Rows of a prompt with pos positions in front, in a step with n that decode. */
 struct reader {
     int n, pos;
 };
@@ -180,10 +180,12 @@ static int rows_beside(struct core *c, struct reader r)
     return rows;
 }
 
-/* Kernels fill up their fours. */
-static int rows_paid(int rows)
+/* Kernels that take rows by fours fill them up. */
+static int rows_paid(const struct core *c, int rows)
 {
-    return rows > KERNEL_ROWS / 2 ? (rows + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS : rows;
+    int by = grain(&c->cur.pace);
+
+    return rows > KERNEL_ROWS / 2 ? (rows + by - 1) / by * by : rows;
 }
 
 /* Once round for a step of so many rows that decode, which waits for nobody. */
@@ -198,7 +200,7 @@ static double round_s(const struct core *c, int rows)
  * on the busiest device, or once round for one of them. */
 static double cycle_s(const struct core *c, int n, int k)
 {
-    int rows = rows_paid((n + k - 1) / k);
+    int rows = rows_paid(c, (n + k - 1) / k);
     double one = step_s(&c->cur.pace, rows), round = round_s(c, rows);
 
     return k * one > round ? k * one : round;
@@ -215,7 +217,7 @@ static int steps_to_fill(const struct core *c, int rows)
 {
     if (!pace_is_known(c))
         return c->cur.plan.n_devices;
-    rows = rows_paid(rows);
+    rows = rows_paid(c, rows);
     return (int)(fmin(round_s(c, rows) / step_s(&c->cur.pace, rows), PLAN_STAGES_MAX) + 0.25);
 }
 
@@ -375,8 +377,7 @@ static bool reads_apart(const struct core *c, const struct crowd *w)
 
 /* Whether one more step that only reads may leave. Beside those who decode: as many as have nothing
  * to wait for, since each step more makes everybody's round longer. When nobody does: one for each
- * stage and one that waits, so that whoever begins to decode soon
- * has its turn. Asks, whose size we do not know beforehand: as many as there may be of any. */
+ * stage and one that waits, so that whoever begins to decode soon has its turn. Asks, whose size we do not know beforehand: as many as there may be of any. */
 static bool may_read(const struct core *c, const struct crowd *w)
 {
     int n_stages = c->cur.plan.n_stages, most = w->n_groups;

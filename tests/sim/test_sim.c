@@ -281,6 +281,8 @@ static void run_seed(uint64_t seed, bool trace)
                                     .step_s = {1, 1.6, 1.8, 2.5, 4},
                                     .read_s = {0.9, seed % 3 ? 1.8 : 1, seed % 3 ? 3.6 : 1.2, 2, 3},
                                     .row_s = 0.1,
+                                    .position_s = seed % 2 ? 0.02 : 0,
+                                    .depth = 8,
                                     .latency_s = seed % 2 ? 4 : 0};
     s = sim_new(&o);
     if (seed % 4 == 1) /* no two can hold it */
