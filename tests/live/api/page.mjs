@@ -337,10 +337,13 @@ test('pages that do not read', withApi({ model: chatModel(), args: ['--slots', '
     const busy = () => api.get('/v1/completions', { prompt: 'a', max_tokens: 600, temperature: 0,
         ignore_eos: true });
     const reader = page.watch();
-    await busy();
+    const each = async () => { // each answer takes another slot, whose memory it touches
+        for (let i = 0; i < 4; i++)
+            await busy();
+    };
+    await each();
     const before = api.rig.head.resident, n = reader.events.length;
-    for (let i = 0; i < 4; i++)
-        await busy();
+    await each();
     const more = api.rig.head.resident - before;
     assert.ok(more < 20 << 10, `${more} KiB more are resident`);
     await until(() => reader.events.length > n, 'somebody who reads is told meanwhile');
