@@ -559,7 +559,8 @@ static void test_streams_hidden(void **state)
 }
 
 /* Kernels that take rows one by one: each row of a prompt would make a step of one token twice as
- * long, so every second step carries one, and tokens come half again as slowly, not twice. */
+ * long, so every second step carries one, and tokens come half again as slowly, not twice. From
+ * position 8 on rows cost more, and wait for more steps. */
 static void test_streams_by_the_row(void **state)
 {
     struct sim *s = sim_new(&(struct sim_opts){.seed = 1,
@@ -573,6 +574,8 @@ static void test_streams_by_the_row(void **state)
                                                .pace = {.step_s = {2e-3, 4e-3, 8e-3, 16e-3, 32e-3},
                                                         .read_s = {2e-3, 4e-3, 8e-3, 16e-3, 32e-3},
                                                         .row_s = 2e-3,
+                                                        .position_s = 5e-4,
+                                                        .depth = 8,
                                                         .latency_s = 6e-3},
                                                .trace = true});
 

@@ -328,22 +328,23 @@ test('a cluster of three, looked at', withApi({ model: defaultModel(), devices: 
 
 test('pages that do not read', withApi({ model: chatModel(), args: ['--slots', '4'] }, async api => {
     const page = await Page.of(api);
+    const busy = () => api.get('/v1/completions', { prompt: 'a', max_tokens: 600, temperature: 0,
+        ignore_eos: true });
+    const four = async () => {
+        for (let i = 0; i < 4; i++)
+            await busy();
+    };
+    await four(); // each takes another slot, whose keys and values become resident
     const lazies = Array.from({ length: 40 }, () => {
         const s = api.socket();
         s.pause();
         s.write(`GET /cluster/events HTTP/1.1\r\nHost: ${page.url.host}\r\n\r\n`);
         return s;
     });
-    const busy = () => api.get('/v1/completions', { prompt: 'a', max_tokens: 600, temperature: 0,
-        ignore_eos: true });
     const reader = page.watch();
-    const each = async () => { // each answer takes another slot, whose memory it touches
-        for (let i = 0; i < 4; i++)
-            await busy();
-    };
-    await each();
+    await busy();
     const before = api.rig.head.resident, n = reader.events.length;
-    await each();
+    await four();
     const more = api.rig.head.resident - before;
     assert.ok(more < 20 << 10, `${more} KiB more are resident`);
     await until(() => reader.events.length > n, 'somebody who reads is told meanwhile');
